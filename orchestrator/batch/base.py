@@ -1,0 +1,60 @@
+"""The port to a batch pool: demand, machines, credentials to join, drain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orchestrator.model import Demand, DeploymentId, JobId, Machine, NodeName, Requirements
+from orchestrator.reasons import Reason
+
+
+@dataclass(frozen=True)
+class JoinCredential:
+    """What lets one node join: an IDTOKEN (HTCondor manual, "Introduction to IDTOKENS")."""
+
+    token: str = field(repr=False)
+    identity: str
+    expires_at: float
+
+
+class BatchPool(Protocol):
+    """A pool of machines and its queues.  Unreachable raises
+    :class:`orchestrator.errors.Retryable`; it is never an empty answer."""
+
+    def demand(
+        self, need: Requirements, advertised: Mapping[str, str | int | float | bool]
+    ) -> Demand:
+        """The idle jobs that would match a machine with ``need`` that says ``advertised``."""
+        ...
+
+    def machines(self) -> Sequence[Machine]:
+        """The machines that carry the name of a node of ours, their slots added up."""
+        ...
+
+    def join_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
+        """A fresh credential for one node, from the deployment's own signing key."""
+        ...
+
+    def join_attributes(self) -> Mapping[str, str]:
+        """What a node must know to join: ``collector``, ``trust_domain``, …; TOSCA attributes of
+        every service that joins the pool."""
+        ...
+
+    def revoke(self, deployment: DeploymentId) -> None:
+        """Make every credential of the deployment worthless; nothing there is a success."""
+        ...
+
+    def drain(self, deployment: DeploymentId, node: NodeName) -> None:
+        """Let the node's jobs finish and take no new ones; a node that is not there is a
+        success."""
+        ...
+
+    def reschedule(self) -> None:
+        """Ask the schedds to look for matches now."""
+        ...
+
+    def why_idle(self, job: JobId) -> Sequence[Reason]:
+        """Why a job waits, as the pool tells it."""
+        ...

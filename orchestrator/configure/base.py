@@ -1,0 +1,67 @@
+"""The port to configuration: from a host that boots to a host that serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol
+
+from orchestrator.model import NodeName, UserData
+
+
+@dataclass(frozen=True)
+class RoleCall:
+    """One role on one host.  ``variables`` are plain values, all late ones resolved; those named
+    in ``secret`` must never be shown."""
+
+    role: str
+    service: str
+    variables: Mapping[str, Any] = field(repr=False)
+    secret: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class HostToConfigure:
+    """One host, how to reach it with certainty who answers, and what to make of it."""
+
+    node: NodeName
+    address: str
+    host_keys: tuple[str, ...]
+    roles: tuple[RoleCall, ...]
+
+
+class TaskStatus(StrEnum):
+    OK = "ok"
+    CHANGED = "changed"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNREACHABLE = "unreachable"
+    FINISHED = "finished"  # the last event of a host that went through without failure
+
+
+@dataclass(frozen=True)
+class TaskEvent:
+    """One task on one host, as it ends; ``message`` is safe to show."""
+
+    node: NodeName
+    at: float
+    role: str
+    task: str
+    status: TaskStatus
+    message: str = ""
+    seconds: float = 0.0
+
+
+class Configurator(Protocol):
+    def bootstrap(self) -> UserData:
+        """What every host must be given at its creation so that :meth:`apply` can reach it."""
+        ...
+
+    def apply(self, hosts: Sequence[HostToConfigure], run: str) -> Iterator[TaskEvent]:
+        """Configure all hosts in one run; events arrive as tasks end.
+
+        Every host gets exactly one last event: FINISHED, FAILED or UNREACHABLE.  ``run`` names the
+        run in logs and artifacts.  Closing the iterator ends the run.
+        """
+        ...

@@ -1,0 +1,140 @@
+"""Why anything waits or failed: one registry, one text for API, CLI, web and logs.
+
+A :class:`Reason` has a stable code, one sentence, and the next command a person should run.  The
+registry below is the only place where those texts are written; ``docs/user/reasons.md`` has an
+anchor for each code and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One cause, ready to be shown.
+
+    ``code`` is stable and names the anchor in ``docs/user/reasons.md``; ``sentence`` is complete
+    and ends in a full stop; ``next_command`` is something to type, or empty when waiting is all
+    there is to do.
+    """
+
+    code: str
+    sentence: str
+    next_command: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.sentence} Next: {self.next_command}" if self.next_command else self.sentence
+
+
+@dataclass(frozen=True)
+class ReasonText:
+    """The template of a reason: ``sentence`` and ``next_command`` take named fields."""
+
+    sentence: str
+    next_command: str = ""
+
+
+REGISTRY: dict[str, ReasonText] = {
+    # waiting for work, and for what a node goes through
+    "no-work": ReasonText(
+        "No job in pool {pool} waits for a machine like those of group {group}.",
+        "vacuo explain {deployment}",
+    ),
+    "jobs-wait": ReasonText(
+        "{jobs} idle jobs ({cores} cores) in pool {pool} would run on group {group}; the oldest "
+        "has waited {oldest} s."
+    ),
+    "machine-requested": ReasonText("Node {node} was asked for at site {site}."),
+    "booting": ReasonText("Node {node} boots; its ssh does not answer yet.", "vacuo logs {node}"),
+    "waiting-for-group": ReasonText(
+        "Node {node} waits for group {group}, which has no address yet.",
+        "vacuo status {deployment}",
+    ),
+    "configuring": ReasonText("Ansible configures node {node}.", "vacuo logs {node} --follow"),
+    "joining": ReasonText(
+        "Node {node} is configured and has not appeared in pool {pool} yet.", "vacuo logs {node}"
+    ),
+    "draining": ReasonText("Node {node} finishes its running jobs before it goes: {why}."),
+    "deleting": ReasonText("Node {node} is being deleted at site {site}."),
+    "left-the-pool": ReasonText(
+        "Node {node} left pool {pool} because it had no work, and powered off."
+    ),
+    "lifetime-reached": ReasonText("Node {node} reached its lifetime of {seconds} s."),
+    "no-longer-wanted": ReasonText("Node {node} is above what group {group} needs now."),
+    "no-dependants": ReasonText("No node uses group {group} any more."),
+    "deployment-is-deleted": ReasonText("The deployment is being deleted."),
+    # limits
+    "at-maximum": ReasonText(
+        "Group {group} has {count} nodes, its maximum, and more jobs wait.",
+        "raise max_instances in the template and run: vacuo up TEMPLATE --update {deployment}",
+    ),
+    "quota-exhausted": ReasonText(
+        "Site {site} has no room for another {flavour}: {why}.", "vacuo explain {deployment}"
+    ),
+    "no-offer": ReasonText(
+        "No site can give group {group} what it needs: {why}.", "vacuo plan TEMPLATE"
+    ),
+    # what cannot be known now
+    "site-unreachable": ReasonText(
+        "Site {site} does not answer ({why}); nothing is created or deleted there until it does.",
+        "vacuo doctor",
+    ),
+    "pool-unreachable": ReasonText(
+        "Pool {pool} does not answer ({why}); its machines count as unknown and none is deleted.",
+        "vacuo doctor",
+    ),
+    "outcome-unknown": ReasonText(
+        "Site {site} accepted or lost the request for node {node}; its next listing will tell."
+    ),
+    # failures
+    "create-failed": ReasonText(
+        "Site {site} refused node {node}: {why}.", "vacuo explain {deployment}"
+    ),
+    "boot-timed-out": ReasonText(
+        "Node {node} did not answer on ssh within {seconds} s and is replaced.", "vacuo logs {node}"
+    ),
+    "configure-failed": ReasonText(
+        "Ansible failed on node {node}: {why}.", "vacuo logs {node} --failed"
+    ),
+    "configure-lost": ReasonText(
+        "The server stopped while it configured node {node}; the run starts again."
+    ),
+    "join-timed-out": ReasonText(
+        "Node {node} did not join pool {pool} within {seconds} s and is replaced.",
+        "vacuo logs {node}",
+    ),
+    "node-lost": ReasonText(
+        "Node {node} is no longer among the instances of site {site}, though nobody deleted it."
+    ),
+    "machine-lost": ReasonText(
+        "Node {node} runs but its machine has been gone from pool {pool} for {seconds} s."
+    ),
+    "delete-failed": ReasonText(
+        "Site {site} did not delete node {node} ({why}); the deletion is tried again.",
+        "vacuo doctor",
+    ),
+    "orphan-reaped": ReasonText(
+        "Instance {instance} at site {site} carries our tag and belongs to no node; it is deleted."
+    ),
+    "too-many-failures": ReasonText(
+        "{count} nodes of group {group} failed in a row; the next try is in {seconds} s.",
+        "vacuo logs {deployment} --failed",
+    ),
+    "pass-failed": ReasonText(
+        "A pass over the deployment failed ({why}) and is tried again in {seconds} s.",
+        "vacuo server config",
+    ),
+    "not-configured": ReasonText(
+        "The template asks for {what}, and the server has none of that name.", "vacuo server config"
+    ),
+    "unresolved-value": ReasonText(
+        "The value of {what} is not known yet.", "vacuo status {deployment}"
+    ),
+}
+
+
+def reason(code: str, **fields: object) -> Reason:
+    """The reason ``code`` with its fields filled in; a missing field is a programming error."""
+    text = REGISTRY[code]
+    return Reason(code, text.sentence.format(**fields), text.next_command.format(**fields))
