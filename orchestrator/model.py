@@ -218,7 +218,6 @@ class Node:
     image: str = ""
     instance: InstanceId | None = None
     address: str | None = None
-    run: IntentId | None = None  # the configuration run that is, or was last, its
     joined_at: float | None = None
     last_seen_in_pool: float | None = None
     attempts: int = 0  # configuration runs so far
@@ -434,12 +433,30 @@ class RunState(StrEnum):
 
 @dataclass(frozen=True)
 class Run:
-    """The state of one configuration run on one node, and why it failed."""
+    """The state of the last configuration run on one node, and why it failed.
 
-    intent: IntentId
+    ``attempt`` is what ``Node.attempts`` was when the run was decided.
+    """
+
     node: NodeName
+    attempt: int
     state: RunState
     why: str = ""
+
+
+class OutcomeKind(StrEnum):
+    DONE = "done"
+    FAILED = "failed"  # it certainly did not happen
+    UNKNOWN = "unknown"  # it may have happened; the next fresh listing tells
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an action.  ``retry_after`` is in seconds; ``why`` is safe to show."""
+
+    kind: OutcomeKind
+    why: str = ""
+    retry_after: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -454,6 +471,7 @@ class Seen:
     demand: Mapping[GroupName, Observed[Demand]] = field(default_factory=dict)
     reachable: frozenset[NodeName] = frozenset()  # ssh answers
     runs: Mapping[NodeName, Run] = field(default_factory=dict)
+    creates: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
 
 
 # --- what is to be done -------------------------------------------------------------------------
@@ -503,6 +521,23 @@ class RevokeCredentials:
 Action = (
     CreateInstance | ConfigureNodes | Reschedule | DrainNode | DeleteInstance | RevokeCredentials
 )
+
+
+@dataclass(frozen=True)
+class Intent:
+    """An action that was decided; recorded before it is carried out.
+
+    ``holder`` is the server process that decided it; ``outcome`` is None until it is known, and
+    stays None for ever when that process died.
+    """
+
+    id: IntentId
+    deployment: DeploymentId
+    action: Action
+    holder: str
+    decided_at: float
+    outcome: Outcome | None = None
+    finished_at: float | None = None
 
 
 @dataclass(frozen=True)

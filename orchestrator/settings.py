@@ -207,7 +207,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]
             attempt="start from: vacuo server config --defaults",
             code="configuration-invalid",
         )
-    return document, dict(_lines(root, ()))
+    return document, dict(_lines(root, ())) if root else {}
 
 
 def _lines(node: yaml.Node, path: tuple[str | int, ...]) -> list[tuple[tuple[str | int, ...], int]]:

@@ -28,7 +28,7 @@ class InstanceRequest:
     node: NodeName
     flavour: str
     image: str
-    user_data: UserData = UserData()
+    user_data: UserData
 
 
 class Provider(Protocol):
