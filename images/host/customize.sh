@@ -1,0 +1,10 @@
+#!/bin/sh
+# $1: the root of the image.
+set -eu
+root=$1
+
+# Containers on a host are run by units of their own; podman's daemons would only slow the boot.
+for unit in podman.service podman.socket podman-auto-update.timer podman-auto-update.service \
+  podman-restart.service podman-clean-transient.service; do
+  ln -sf /dev/null "$root/etc/systemd/system/$unit"
+done
