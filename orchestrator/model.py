@@ -220,6 +220,7 @@ class Node:
     address: str | None = None
     joined_at: float | None = None
     last_seen_in_pool: float | None = None
+    idle_since: float | None = None  # joined, and without a job since
     attempts: int = 0  # configuration runs so far
     retry_at: float = 0.0  # nothing is tried again before
     reason: Reason | None = None
@@ -275,6 +276,19 @@ class Event:
     correlation: str = ""
     code: str = ""
     sequence: int = 0
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long each phase may take, in seconds, and how often a step is tried."""
+
+    boot_seconds: float = 300.0
+    configure_attempts: int = 3
+    join_seconds: float = 300.0
+    lost_seconds: float = 120.0
+    drain_seconds: float = 3600.0
+    poll_seconds: float = 0.5
+    nodes: int = 500  # of one deployment
 
 
 # --- what is seen -------------------------------------------------------------------------------
@@ -472,6 +486,7 @@ class Seen:
     reachable: frozenset[NodeName] = frozenset()  # ssh answers
     runs: Mapping[NodeName, Run] = field(default_factory=dict)
     creates: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
+    revoked: frozenset[PoolName] = frozenset()  # pools that forgot the deployment's credentials
 
 
 # --- what is to be done -------------------------------------------------------------------------

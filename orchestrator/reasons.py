@@ -134,7 +134,17 @@ REGISTRY: dict[str, ReasonText] = {
 }
 
 
+class _Blank(dict[str, object]):
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
 def reason(code: str, **fields: object) -> Reason:
-    """The reason ``code`` with its fields filled in; a missing field is a programming error."""
+    """The reason ``code`` with its fields filled in.
+
+    A field missing from the sentence is a programming error; one missing from the next command is
+    left out of it (commands find the only deployment by themselves).
+    """
     text = REGISTRY[code]
-    return Reason(code, text.sentence.format(**fields), text.next_command.format(**fields))
+    command = text.next_command.format_map(_Blank(fields)).strip()
+    return Reason(code, text.sentence.format(**fields), command)

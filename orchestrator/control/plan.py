@@ -1,0 +1,388 @@
+"""One pass, decided: what is wished and what was seen become nodes, actions and reasons.
+
+Pure: the same input gives the same plan, and the plan of a converged world is empty.  The order is
+fixed: every node takes its step, then each group is scaled, then new nodes are placed, then
+orphans are reaped, then the status follows from what the nodes have become.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from orchestrator.control import scaling
+from orchestrator.control.lifecycle import LIVE, Context, Sight, Step, advance, configure, retire
+from orchestrator.control.placement import Placement, place
+from orchestrator.control.scaling import Wanted
+from orchestrator.model import (
+    Action,
+    ConfigureNodes,
+    CreateInstance,
+    DeleteInstance,
+    Deployment,
+    DeploymentStatus,
+    GroupName,
+    Instance,
+    Machine,
+    Node,
+    NodeGroup,
+    NodeName,
+    NodeState,
+    Observed,
+    Offer,
+    Patience,
+    Plan,
+    Requirements,
+    RevokeCredentials,
+    Seen,
+)
+from orchestrator.reasons import Reason, reason
+
+# Failures in a row after which a deployment that never came up is called failed; it is tried on.
+FAILED_AFTER = 3
+SETTLED_LOOK_AGAIN_SECONDS = 5.0
+_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+Thing = TypeVar("Thing", Instance, Machine)
+
+
+@dataclass
+class _Pass:
+    """What a pass gathers while it goes through the groups."""
+
+    deployment: Deployment
+    seen: Seen
+    now: float
+    patience: Patience
+    before: Mapping[NodeName, Node]
+    after: dict[NodeName, Node] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+    ready: list[Node] = field(default_factory=list)
+    placements: dict[GroupName, Placement] = field(default_factory=dict)
+
+    def of(self, group: str) -> list[Node]:
+        return [node for node in self.after.values() if node.group == group]
+
+    def take(self, step: Step) -> None:
+        self.after[step.node.name] = step.node
+        self.actions.extend(step.actions)
+        if step.ready:
+            self.ready.append(step.node)
+
+    def context(self, group: NodeGroup) -> Context:
+        return Context(group, self.now, self.patience, self.deployment.forced)
+
+    def machines(self, group: NodeGroup) -> Observed[tuple[Machine, ...]]:
+        if group.pool is None:
+            return Observed.fresh((), self.now)
+        return self.seen.machines[group.pool]
+
+
+def make_plan(
+    deployment: Deployment, nodes: Iterable[Node], seen: Seen, now: float, patience: Patience
+) -> Plan:
+    """The plan of one pass.  ``nodes`` may hold GONE ones: they tell of failures in a row."""
+    work = _Pass(deployment, seen, now, patience, {node.name: node for node in nodes})
+    groups = _by_dependence(deployment.spec.groups)
+    for node in work.before.values():
+        work.take(advance(node, _sight(work, node), work.context(_group(deployment, node))))
+    if deployment.deleting:
+        _empty(work)
+    else:
+        _retire_strangers(work)
+        for group in groups:
+            _scale(work, group)
+    _configure(work)
+    _reap_orphans(work)
+    status, why = _status(work)
+    changed = tuple(n for n in work.after.values() if n != work.before.get(n.name))
+    return Plan(
+        nodes=changed,
+        actions=tuple(work.actions),
+        reasons=_reasons(work),
+        status=status,
+        status_reason=why,
+        look_again=_look_again(work),
+    )
+
+
+def _by_dependence(groups: Sequence[NodeGroup]) -> list[NodeGroup]:
+    """Users before those they use: a support group's wish follows from its users' nodes."""
+    ordered: list[NodeGroup] = []
+    left = list(groups)
+    while left:
+        used = {name for group in left for name in group.uses if name != group.name}
+        free = [group for group in left if group.name not in used] or left[:1]
+        ordered += free
+        left = [group for group in left if group not in free]
+    return ordered
+
+
+def _group(deployment: Deployment, node: Node) -> NodeGroup:
+    """The node's group; a group that an update took out of the template wants no nodes."""
+    for group in deployment.spec.groups:
+        if group.name == node.group:
+            return group
+    return NodeGroup(name=node.group, requirements=Requirements(), count=0)
+
+
+def _sight(work: _Pass, node: Node) -> Sight:
+    group = _group(work.deployment, node)
+    listing = work.seen.instances.get(node.site)
+    if listing is None:
+        lost = reason("not-configured", what=f"site {node.site}")
+        listing = Observed.unknown(work.now, lost)
+    machine = None
+    jobs_wait = False
+    if group.pool:
+        machine = _only(work.seen.machines[group.pool], node.name)
+        demand = work.seen.demand.get(group.name)
+        jobs_wait = demand is None or not demand.is_fresh or demand.value.jobs > 0
+    return Sight(
+        instance=_only(listing, node.name),
+        machine=machine,
+        reachable=node.name in work.seen.reachable,
+        run=work.seen.runs.get(node.name),
+        create=work.seen.creates.get(node.name),
+        jobs_wait=jobs_wait,
+    )
+
+
+def _only(all_of_them: Observed[tuple[Thing, ...]], name: NodeName) -> Observed[tuple[Thing, ...]]:
+    if not all_of_them.is_known:
+        return all_of_them
+    mine = tuple(thing for thing in all_of_them.value if thing.node == name)
+    return Observed(all_of_them.freshness, all_of_them.at, mine, all_of_them.reason)
+
+
+# --- deletion and scaling -----------------------------------------------------------------------
+
+
+def _empty(work: _Pass) -> None:
+    """Every node goes; hosts that serve others stay until those are gone."""
+    for node in list(work.after.values()):
+        group = _group(work.deployment, node)
+        if not group.pool and not work.deployment.forced and _dependants(work, group):
+            continue
+        work.take(retire(node, work.context(group), reason("deployment-is-deleted")))
+    for pool in {g.pool for g in work.deployment.spec.groups if g.pool}:
+        if not _alive(work.after.values()) and pool not in work.seen.revoked:
+            work.actions.append(RevokeCredentials(pool))
+
+
+def _dependants(work: _Pass, group: NodeGroup) -> bool:
+    users = {user.name for user in work.deployment.spec.groups if group.name in user.uses}
+    return any(_alive(work.of(user)) for user in users)
+
+
+def _alive(nodes: Iterable[Node]) -> bool:
+    return any(node.state is not NodeState.GONE for node in nodes)
+
+
+def _retire_strangers(work: _Pass) -> None:
+    names = {group.name for group in work.deployment.spec.groups}
+    for node in list(work.after.values()):
+        if node.group not in names:
+            why = reason("no-longer-wanted", node=node.name, group=node.group)
+            work.take(retire(node, work.context(_group(work.deployment, node)), why))
+
+
+def _wanted(work: _Pass, group: NodeGroup) -> Wanted:
+    if group.vacuum is None:
+        return Wanted(group.count)
+    if group.pool is None:
+        return scaling.of_support(group, _dependants(work, group))
+    demand = work.seen.demand[group.name]
+    return scaling.of_pool(group, work.of(group.name), demand, work.machines(group))
+
+
+def _scale(work: _Pass, group: NodeGroup) -> None:
+    wanted = _wanted(work, group)
+    work.reasons.extend(wanted.reasons)
+    nodes = work.of(group.name)
+    live = [node for node in nodes if node.state in LIVE]
+    if len(live) < wanted.count:
+        _grow(work, group, nodes, wanted.count - len(live))
+    elif len(live) > wanted.count:
+        _shrink(work, group, nodes, wanted.count)
+
+
+def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> None:
+    row, pause = scaling.backoff(nodes, work.now)
+    if pause > 0:
+        text = reason("too-many-failures", count=row, group=group.name, seconds=round(pause))
+        work.reasons.append(text)
+        return
+    if row:
+        more = 1  # after a failure one node tries the way for the others
+    alive = sum(node.state is not NodeState.GONE for node in work.after.values())
+    more = min(more, max(0, work.patience.nodes - alive))
+    placement = place(group, more, work.seen.offers.get(group.name, ()), work.seen.quotas)
+    work.placements[group.name] = placement
+    if placement.reason:
+        work.reasons.append(placement.reason)
+    for index, offer in enumerate(placement.chosen):
+        node = _new_node(work, group, offer, index)
+        work.after[node.name] = node
+        work.actions.append(CreateInstance(node.name))
+
+
+def _shrink(work: _Pass, group: NodeGroup, nodes: Sequence[Node], count: int) -> None:
+    observed = work.machines(group)
+    if not observed.is_fresh:
+        return
+    for node in scaling.surplus(nodes, observed.value, count):
+        if group.pool is None and group.vacuum:
+            why = reason("no-dependants", group=group.name)
+        else:
+            why = reason("no-longer-wanted", node=node.name, group=group.name)
+        work.take(retire(node, work.context(group), why))
+        work.ready = [ready for ready in work.ready if ready.name != node.name]
+
+
+def _new_node(work: _Pass, group: NodeGroup, offer: Offer, index: int) -> Node:
+    unique = f"{_short(work.deployment.id)}-{_stamp(work.now)}{index}"
+    name = NodeName(f"{_host_word(group.name)}-{unique}")
+    return Node(
+        name=name,
+        deployment=work.deployment.id,
+        group=group.name,
+        site=offer.site,
+        flavour=offer.flavour,
+        cores=offer.cores,
+        memory_mb=offer.memory_mb,
+        state=NodeState.REQUESTED,
+        since=work.now,
+        created_at=work.now,
+        image=offer.image,
+        reason=reason("machine-requested", node=name, site=offer.site),
+    )
+
+
+def _host_word(name: str) -> str:
+    """A group's name as part of a host name (RFC 1123: letters, digits, hyphens)."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:30] or "node"
+
+
+def _short(deployment: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", deployment.lower())[:6]
+
+
+def _stamp(now: float) -> str:
+    """The time in milliseconds, base 36: unique within a deployment, since passes do not overlap
+    and a pass adds the index."""
+    number = round(now * 1000)
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _BASE36[digit] + digits
+    return digits
+
+
+# --- configuration, orphans, status -------------------------------------------------------------
+
+
+def _configure(work: _Pass) -> None:
+    """All nodes that are ready go into one run, once the groups they use have addresses."""
+    names = []
+    for node in work.ready:
+        node = work.after[node.name]
+        if node.state not in LIVE:
+            continue
+        missing = _missing_address(work, node)
+        if missing:
+            why = reason("waiting-for-group", node=node.name, group=missing)
+            if node.reason != why:
+                work.after[node.name] = replace(node, reason=why)
+            continue
+        work.after[node.name] = configure(node, work.now)
+        names.append(node.name)
+    if names:
+        work.actions.append(ConfigureNodes(tuple(names)))
+
+
+def _missing_address(work: _Pass, node: Node) -> str | None:
+    for used in _group(work.deployment, node).uses:
+        if used != node.group and not any(
+            other.address and other.state in LIVE for other in work.of(used)
+        ):
+            return used
+    return None
+
+
+def _reap_orphans(work: _Pass) -> None:
+    """Instances that carry our tag and that no living node of ours accounts for."""
+    for site, listing in work.seen.instances.items():
+        if not listing.is_fresh:
+            continue
+        for instance in listing.value:
+            node = work.after.get(instance.node)
+            if node is None or node.state is NodeState.GONE:
+                why = reason("orphan-reaped", instance=instance.name, site=site)
+                work.actions.append(DeleteInstance(site, instance.id, None, why))
+                work.reasons.append(why)
+
+
+def _status(work: _Pass) -> tuple[DeploymentStatus, Reason | None]:
+    current = work.deployment.status
+    if work.deployment.deleting:
+        return _deletion_status(work)
+    updating = current in (DeploymentStatus.UPDATE_IN_PROGRESS, DeploymentStatus.UPDATE_FAILED)
+    verb = "UPDATE" if updating or current is DeploymentStatus.UPDATE_COMPLETE else "CREATE"
+    short = [g for g in work.deployment.spec.groups if _in_service(work, g) < g.minimum]
+    if not short:
+        return DeploymentStatus(f"{verb}_COMPLETE"), None
+    if current in (DeploymentStatus.CREATE_COMPLETE, DeploymentStatus.UPDATE_COMPLETE):
+        return current, None  # it was up; what is missing now is being replaced
+    why = _hopeless(work, short)
+    return DeploymentStatus(f"{verb}_FAILED" if why else f"{verb}_IN_PROGRESS"), why
+
+
+def _in_service(work: _Pass, group: NodeGroup) -> int:
+    return sum(node.state is NodeState.JOINED for node in work.of(group.name))
+
+
+def _hopeless(work: _Pass, groups: Sequence[NodeGroup]) -> Reason | None:
+    for group in groups:
+        nodes = work.of(group.name)
+        row, _ = scaling.backoff(nodes, work.now)
+        if row >= FAILED_AFTER:
+            last = max((n for n in nodes if n.reason), key=lambda n: n.since)
+            return last.reason
+        placement = work.placements.get(group.name)
+        if placement and placement.reason and placement.reason.code == "no-offer":
+            return placement.reason
+    return None
+
+
+def _deletion_status(work: _Pass) -> tuple[DeploymentStatus, Reason | None]:
+    pools = {group.pool for group in work.deployment.spec.groups if group.pool}
+    seen_empty = all(
+        listing.is_fresh and not listing.value for listing in work.seen.instances.values()
+    )
+    if seen_empty and not _alive(work.after.values()) and pools <= work.seen.revoked:
+        return DeploymentStatus.DELETE_COMPLETE, None
+    blind = next((o.reason for o in work.seen.instances.values() if not o.is_fresh), None)
+    return DeploymentStatus.DELETE_IN_PROGRESS, blind
+
+
+def _reasons(work: _Pass) -> tuple[Reason, ...]:
+    """Why anything waits: sites and pools that cannot be seen, then groups, then nodes."""
+    blind = [o.reason for o in work.seen.instances.values() if o.reason]
+    blind += [o.reason for o in work.seen.machines.values() if o.reason]
+    nodes = [n.reason for n in work.after.values() if n.reason and n.state is not NodeState.GONE]
+    return tuple(dict.fromkeys([*blind, *work.reasons, *nodes]))
+
+
+def _look_again(work: _Pass) -> float:
+    """Soon while something moves or a queue may fill, seldom when all is settled."""
+    moving = any(
+        node.state not in (NodeState.JOINED, NodeState.GONE) for node in work.after.values()
+    )
+    elastic = any(group.pool and group.vacuum for group in work.deployment.spec.groups)
+    if moving or elastic or work.actions or work.deployment.deleting:
+        return work.patience.poll_seconds
+    return SETTLED_LOOK_AGAIN_SECONDS
