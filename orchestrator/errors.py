@@ -53,6 +53,17 @@ class LeaseLost(VacuoError):
     """Another worker holds the deployment: this one must stop writing at once."""
 
 
+class StoreUnavailable(VacuoError):
+    """The store cannot write or read now; nothing was half done, and it may work again later.
+
+    ``after`` is the number of seconds to leave it alone.
+    """
+
+    def __init__(self, message: str, after: float = 5.0) -> None:
+        super().__init__(message)
+        self.after = after
+
+
 class PortError(VacuoError):
     """An error of a provider, a pool or a configurator."""
 

@@ -219,7 +219,8 @@ class Node:
     instance: InstanceId | None = None
     address: str | None = None
     joined_at: float | None = None
-    last_seen_in_pool: float | None = None
+    pool: PoolName | None = None
+    missing_since: float | None = None  # joined, and not among the pool's machines since
     idle_since: float | None = None  # joined, and without a job since
     attempts: int = 0  # configuration runs so far
     retry_at: float = 0.0  # nothing is tried again before
@@ -244,6 +245,7 @@ class Deployment:
     user_group: str | None = None
     forced: bool = False  # deletion does not wait for running jobs
     reasons: tuple[Reason, ...] = ()  # why anything waits now, as the last pass saw it
+    generation: int = 0  # grows with every change of the wish; a pass says which one it read
 
     @property
     def deleting(self) -> bool:
