@@ -58,6 +58,10 @@ class Configurator(Protocol):
         """What every host must be given at its creation so that :meth:`apply` can reach it."""
         ...
 
+    def answers(self, address: str) -> bool:
+        """Whether the host at ``address`` can be configured now; at most a second."""
+        ...
+
     def apply(self, hosts: Sequence[HostToConfigure], run: str) -> Iterator[TaskEvent]:
         """Configure all hosts in one run; events arrive as tasks end.
 

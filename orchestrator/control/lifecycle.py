@@ -268,8 +268,7 @@ def _joining(node: Node, sight: Sight, context: Context) -> Step:
     pool = context.group.pool
     if sight.in_pool and pool:
         node = enter(node, NodeState.JOINED, context.now)
-        node = replace(node, joined_at=context.now, last_seen_in_pool=context.now)
-        return Step(node, (Reschedule(pool),))
+        return Step(replace(node, joined_at=context.now), (Reschedule(pool),))
     overdue = context.now - node.since > context.patience.join_seconds
     if overdue and sight.certainly_not_in_pool and sight.instance.is_fresh:
         seconds = round(context.patience.join_seconds)
@@ -297,10 +296,8 @@ def _joined(node: Node, sight: Sight, context: Context) -> Step:
 def _at_work(node: Node, machine: Machine, sight: Sight, context: Context) -> Step:
     """In the pool.  The startd leaves by itself when idle; this is for one that does not."""
     since = None if machine.jobs else (node.idle_since or context.now)
-    if since != node.idle_since:
-        node = replace(node, idle_since=since)
-    if node.last_seen_in_pool is None or context.now - node.last_seen_in_pool > 10:
-        node = replace(node, last_seen_in_pool=context.now)
+    if since != node.idle_since or node.missing_since is not None:
+        node = replace(node, idle_since=since, missing_since=None)
     policy = context.group.vacuum
     if policy and since is not None and not sight.jobs_wait:
         idle = context.now - since
@@ -311,12 +308,14 @@ def _at_work(node: Node, machine: Machine, sight: Sight, context: Context) -> St
 
 
 def _out_of_pool(node: Node, sight: Sight, context: Context) -> Step:
-    gone_for = context.now - (node.last_seen_in_pool or node.since)
+    if node.missing_since is None:
+        return Step(replace(node, missing_since=context.now))
+    gone_for = context.now - node.missing_since
+    if gone_for <= context.patience.lost_seconds or not sight.instance.is_fresh:
+        return _wait(node, sight, node.reason)
     pool = context.group.pool
     why = reason("machine-lost", node=node.name, pool=pool, seconds=round(gone_for))
-    if gone_for > context.patience.lost_seconds and sight.instance.is_fresh:
-        return _delete(node, context, why)
-    return _wait(node, sight, node.reason)
+    return _delete(node, context, why)
 
 
 def _draining(node: Node, sight: Sight, context: Context) -> Step:

@@ -21,6 +21,7 @@ from orchestrator.model import (
     ConfigureNodes,
     CreateInstance,
     DeleteInstance,
+    Demand,
     Deployment,
     DeploymentStatus,
     GroupName,
@@ -34,9 +35,11 @@ from orchestrator.model import (
     Offer,
     Patience,
     Plan,
+    PoolName,
     Requirements,
     RevokeCredentials,
     Seen,
+    SiteName,
 )
 from orchestrator.reasons import Reason, reason
 
@@ -75,10 +78,19 @@ class _Pass:
     def context(self, group: NodeGroup) -> Context:
         return Context(group, self.now, self.patience, self.deployment.forced)
 
-    def machines(self, group: NodeGroup) -> Observed[tuple[Machine, ...]]:
-        if group.pool is None:
+    def machines(self, pool: PoolName | None) -> Observed[tuple[Machine, ...]]:
+        if pool is None:
             return Observed.fresh((), self.now)
-        return self.seen.machines[group.pool]
+        missing = reason("not-configured", what=f"pool {pool}")
+        return self.seen.machines.get(pool) or Observed.unknown(self.now, missing)
+
+    def listing(self, site: SiteName) -> Observed[tuple[Instance, ...]]:
+        missing = reason("not-configured", what=f"site {site}")
+        return self.seen.instances.get(site) or Observed.unknown(self.now, missing)
+
+    def demand(self, group: NodeGroup) -> Observed[Demand]:
+        missing = reason("not-configured", what=f"pool {group.pool}")
+        return self.seen.demand.get(group.name) or Observed.unknown(self.now, missing)
 
 
 def make_plan(
@@ -126,23 +138,19 @@ def _group(deployment: Deployment, node: Node) -> NodeGroup:
     for group in deployment.spec.groups:
         if group.name == node.group:
             return group
-    return NodeGroup(name=node.group, requirements=Requirements(), count=0)
+    return NodeGroup(name=node.group, requirements=Requirements(), count=0, pool=node.pool)
 
 
 def _sight(work: _Pass, node: Node) -> Sight:
     group = _group(work.deployment, node)
-    listing = work.seen.instances.get(node.site)
-    if listing is None:
-        lost = reason("not-configured", what=f"site {node.site}")
-        listing = Observed.unknown(work.now, lost)
     machine = None
     jobs_wait = False
     if group.pool:
-        machine = _only(work.seen.machines[group.pool], node.name)
-        demand = work.seen.demand.get(group.name)
-        jobs_wait = demand is None or not demand.is_fresh or demand.value.jobs > 0
+        machine = _only(work.machines(group.pool), node.name)
+        demand = work.demand(group)
+        jobs_wait = not demand.is_fresh or demand.value.jobs > 0
     return Sight(
-        instance=_only(listing, node.name),
+        instance=_only(work.listing(node.site), node.name),
         machine=machine,
         reachable=node.name in work.seen.reachable,
         run=work.seen.runs.get(node.name),
@@ -195,8 +203,8 @@ def _wanted(work: _Pass, group: NodeGroup) -> Wanted:
         return Wanted(group.count)
     if group.pool is None:
         return scaling.of_support(group, _dependants(work, group))
-    demand = work.seen.demand[group.name]
-    return scaling.of_pool(group, work.of(group.name), demand, work.machines(group))
+    machines = work.machines(group.pool)
+    return scaling.of_pool(group, work.of(group.name), work.demand(group), machines)
 
 
 def _scale(work: _Pass, group: NodeGroup) -> None:
@@ -231,7 +239,7 @@ def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> No
 
 
 def _shrink(work: _Pass, group: NodeGroup, nodes: Sequence[Node], count: int) -> None:
-    observed = work.machines(group)
+    observed = work.machines(group.pool)
     if not observed.is_fresh:
         return
     for node in scaling.surplus(nodes, observed.value, count):
@@ -258,6 +266,7 @@ def _new_node(work: _Pass, group: NodeGroup, offer: Offer, index: int) -> Node:
         since=work.now,
         created_at=work.now,
         image=offer.image,
+        pool=group.pool,
         reason=reason("machine-requested", node=name, site=offer.site),
     )
 

@@ -1,0 +1,216 @@
+"""Configuration runs: one Ansible run for a batch of hosts, in the background.
+
+A run belongs to an intent.  Each host's end is recorded as it happens; a host that the run never
+finished (the server died, the iterator broke) is recorded as failed here, or found LOST later.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from orchestrator.configure.base import HostToConfigure, RoleCall, TaskEvent, TaskStatus
+from orchestrator.control.ports import Ports
+from orchestrator.control.values import Scope, Unresolved, is_secret, resolve
+from orchestrator.errors import PortError, Retryable, Terminal
+from orchestrator.model import (
+    ConfigureNodes,
+    Deployment,
+    DeploymentId,
+    Event,
+    EventKind,
+    Intent,
+    Node,
+    NodeGroup,
+    NodeName,
+    NodeState,
+    Outcome,
+    OutcomeKind,
+    RunState,
+    Service,
+)
+from orchestrator.store.repository import Repository
+
+log = logging.getLogger(__name__)
+
+RUNS_AT_ONCE = 4
+HOST_KEY_TRIES = 40
+HOST_KEY_PAUSE_SECONDS = 0.25
+ENDED = frozenset({TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.UNREACHABLE})
+
+
+class Configuration:
+    """Starts runs and records what becomes of each host."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        repository: Repository,
+        wake: Callable[[DeploymentId], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._ports = ports
+        self._repository = repository
+        self._wake = wake
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="configure")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def start(
+        self,
+        deployment: Deployment,
+        nodes: Sequence[Node],
+        intent: Intent,
+        action: ConfigureNodes,
+    ) -> None:
+        self._threads.submit(self._run, deployment, nodes, intent, action)
+
+    def _run(
+        self,
+        deployment: Deployment,
+        nodes: Sequence[Node],
+        intent: Intent,
+        action: ConfigureNodes,
+    ) -> None:
+        left = set(action.nodes)
+        why = "the run ended early"
+        try:
+            hosts = []
+            for node in nodes:
+                if node.name in left:
+                    hosts += self._prepared(deployment, nodes, node, intent, left)
+            if hosts:
+                self._follow(deployment, hosts, intent, left)
+        except PortError as error:
+            why = str(error)
+        except Exception as error:
+            log.exception("a configuration run ended in an unexpected error")
+            why = f"unexpected {type(error).__name__}"
+        for name in sorted(left):
+            self._ended(deployment, intent, name, RunState.FAILED, why)
+        self._repository.finish(intent.id, Outcome(OutcomeKind.DONE), self._clock())
+        self._wake(deployment.id)
+
+    def _prepared(
+        self,
+        deployment: Deployment,
+        nodes: Sequence[Node],
+        node: Node,
+        intent: Intent,
+        left: set[NodeName],
+    ) -> list[HostToConfigure]:
+        """The host, ready to be configured; one that cannot be does not hold the others."""
+        try:
+            return [self._host(deployment, nodes, node)]
+        except (PortError, Unresolved) as error:
+            left.discard(node.name)
+            self._ended(deployment, intent, node.name, RunState.FAILED, str(error))
+            return []
+
+    def _follow(
+        self,
+        deployment: Deployment,
+        hosts: Sequence[HostToConfigure],
+        intent: Intent,
+        left: set[NodeName],
+    ) -> None:
+        for task in self._ports.configurator.apply(hosts, intent.id):
+            if task.status not in ENDED:
+                self._repository.append([_event(deployment.id, task)])
+                continue
+            left.discard(task.node)
+            done = task.status is TaskStatus.FINISHED
+            state = RunState.SUCCEEDED if done else RunState.FAILED
+            why = "" if done else f"{task.task}: {task.message}"
+            self._ended(deployment, intent, task.node, state, why, (_event(deployment.id, task),))
+            self._wake(deployment.id)
+
+    def _ended(
+        self,
+        deployment: Deployment,
+        intent: Intent,
+        node: NodeName,
+        state: RunState,
+        why: str,
+        events: Sequence[Event] = (),
+    ) -> None:
+        now = self._clock()
+        if state is RunState.FAILED and not events:
+            message = f"configuration failed: {why}"
+            events = [
+                Event(
+                    now,
+                    EventKind.TASK,
+                    deployment.id,
+                    message,
+                    node=node,
+                    failed=True,
+                    phase=NodeState.CONFIGURING,
+                )
+            ]
+        self._repository.finish_run(intent.id, node, state, why, now, events)
+
+    # --- what a host is to become ---------------------------------------------------------------
+
+    def _host(self, deployment: Deployment, nodes: Sequence[Node], node: Node) -> HostToConfigure:
+        if node.instance is None or node.address is None:
+            raise Terminal(f"Node {node.name} has no address.")
+        group = deployment.spec.group(node.group)
+        scope = Scope(deployment.spec, nodes, node, self._own(deployment.id, node, group))
+        roles = tuple(_role(service, scope) for service in group.services)
+        return HostToConfigure(node.name, node.address, self._host_keys(node), roles)
+
+    def _own(self, deployment: DeploymentId, node: Node, group: NodeGroup) -> Mapping[str, Any]:
+        """The attributes that only the host itself may see: how it joins its pool."""
+        if group.pool is None:
+            return {}
+        pool = self._ports.pools.get(group.pool)
+        if pool is None:
+            raise Terminal(f"The server has no pool named {group.pool}.")
+        own: dict[str, Any] = dict(pool.join_attributes())
+        own["join_credential"] = pool.join_credential(deployment, node.name).token
+        # A group with a promised floor must not lose it to idleness.
+        elastic = group.vacuum is not None and group.minimum == 0
+        own["idle_time"] = group.vacuum.idle_seconds if elastic and group.vacuum else 0
+        own["lifetime"] = group.vacuum.lifetime_seconds if group.vacuum else 0
+        return own
+
+    def _host_keys(self, node: Node) -> tuple[str, ...]:
+        if node.instance is None:
+            return ()
+        provider = self._ports.providers[node.site]
+        for _ in range(HOST_KEY_TRIES):
+            try:
+                return tuple(provider.host_keys(node.instance))
+            except Retryable:
+                time.sleep(HOST_KEY_PAUSE_SECONDS)
+        return tuple(provider.host_keys(node.instance))
+
+
+def _role(service: Service, scope: Scope) -> RoleCall:
+    return RoleCall(
+        role=service.role,
+        service=service.template,
+        variables={name: resolve(value, scope) for name, value in service.variables.items()},
+        secret=frozenset(name for name, value in service.variables.items() if is_secret(value)),
+    )
+
+
+def _event(deployment: DeploymentId, task: TaskEvent) -> Event:
+    failed = task.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE)
+    name = f"{task.role.rpartition('.')[2]}: {task.task}" if task.role else task.task
+    message = f"{task.status.value} {name}" + (f": {task.message}" if task.message else "")
+    return Event(
+        at=task.at,
+        kind=EventKind.TASK,
+        deployment=deployment,
+        message=message,
+        node=task.node,
+        phase=NodeState.CONFIGURING,
+        failed=failed,
+    )

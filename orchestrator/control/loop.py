@@ -1,0 +1,137 @@
+"""One pass over one deployment: observe, plan, record, execute."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from orchestrator.control.execute import Executor
+from orchestrator.control.observe import Observer
+from orchestrator.control.plan import make_plan
+from orchestrator.control.values import outputs
+from orchestrator.model import (
+    Deployment,
+    DeploymentId,
+    DeploymentStatus,
+    Event,
+    EventKind,
+    Node,
+    NodeName,
+    Patience,
+    Plan,
+)
+from orchestrator.reasons import Reason
+from orchestrator.store.repository import Repository
+
+log = logging.getLogger(__name__)
+
+# A pass that takes longer than its lease has lost it; its later writes are refused.
+LEASE_SECONDS = 60.0
+
+
+class Loop:
+    """Runs passes.  ``holder`` names this process for leases and runs."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        observer: Observer,
+        executor: Executor,
+        holder: str,
+        patience: Patience,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._repository = repository
+        self._observer = observer
+        self._executor = executor
+        self._holder = holder
+        self._patience = patience
+        self._clock = clock
+
+    def run_once(self, id: DeploymentId) -> float | None:
+        """One pass; answers with the seconds until the next, or None when there is none to come.
+
+        Raises :class:`orchestrator.errors.LeaseLost` when another process has the deployment.
+        """
+        lease = self._repository.acquire(id, self._holder, LEASE_SECONDS, self._clock())
+        try:
+            deployment = self._repository.deployment(id)
+            before = self._repository.nodes(id, include_gone=True)
+            now = self._clock()
+            seen = self._observer.observe(deployment, before, now)
+            plan = make_plan(deployment, before, seen, self._clock(), self._patience)
+            nodes = _merged(before, plan.nodes)
+            intents = self._repository.save(
+                lease,
+                expected=deployment,
+                nodes=plan.nodes,
+                actions=plan.actions,
+                status=plan.status,
+                status_reason=plan.status_reason,
+                reasons=plan.reasons,
+                outputs=outputs(deployment.spec, nodes),
+                events=_events(deployment, before, plan, now),
+                now=now,
+            )
+            self._executor.carry_out(deployment, nodes, intents)
+            if plan.status is DeploymentStatus.DELETE_COMPLETE:
+                return None
+            return plan.look_again
+        finally:
+            self._repository.release(lease)
+
+
+def _merged(before: Sequence[Node], changed: Sequence[Node]) -> tuple[Node, ...]:
+    nodes = {node.name: node for node in before}
+    nodes.update({node.name: node for node in changed})
+    return tuple(nodes.values())
+
+
+def _events(
+    deployment: Deployment, before: Sequence[Node], plan: Plan, now: float
+) -> tuple[Event, ...]:
+    """What changed, in words: states of nodes, the status, and reasons that are new."""
+    old: Mapping[NodeName, Node] = {node.name: node for node in before}
+    events = []
+    for node in plan.nodes:
+        was = old.get(node.name)
+        if was is None or was.state is not node.state or _told(was.reason, node.reason):
+            events.append(_node_event(node, now))
+    if plan.status is not deployment.status:
+        message = f"{plan.status.value}"
+        if plan.status_reason:
+            message += f": {plan.status_reason.sentence}"
+        failed = plan.status.value.endswith("_FAILED")
+        events.append(
+            Event(
+                now,
+                EventKind.DEPLOYMENT,
+                deployment.id,
+                message,
+                phase=plan.status.value,
+                failed=failed,
+            )
+        )
+    return tuple(events)
+
+
+def _told(was: Reason | None, now: Reason | None) -> bool:
+    """Whether a reason is news: another code.  The same with other numbers is not."""
+    return now is not None and (was is None or was.code != now.code)
+
+
+def _node_event(node: Node, now: float) -> Event:
+    message = node.state.value
+    if node.reason:
+        message += f": {node.reason.sentence}"
+    return Event(
+        at=now,
+        kind=EventKind.NODE,
+        deployment=node.deployment,
+        message=message,
+        node=node.name,
+        phase=node.state.value,
+        failed=node.reason is not None and node.reason.code.endswith("-failed"),
+        code=node.reason.code if node.reason else "",
+    )

@@ -1,0 +1,228 @@
+"""One look at the world for one pass: every answer is fresh, stale or unknown.
+
+All sites and pools are asked at once.  A port that fails yields its last answer as *stale* (for
+showing) or *unknown*, with a Reason; neither ever leads to a creation or a deletion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from orchestrator.control.ports import Ports
+from orchestrator.errors import PortError
+from orchestrator.model import (
+    Demand,
+    Deployment,
+    GroupName,
+    Instance,
+    Machine,
+    Node,
+    NodeState,
+    Observed,
+    Offer,
+    OutcomeKind,
+    PoolName,
+    Quota,
+    Rejection,
+    RevokeCredentials,
+    Seen,
+    SiteName,
+)
+from orchestrator.reasons import Reason, reason
+from orchestrator.store.repository import Repository
+
+T = TypeVar("T")
+# With no living node there is nothing to follow; the listing then only serves to find orphans.
+QUIET_LISTING_SECONDS = 5.0
+
+
+class Observer:
+    """Looks at the world through ``ports``; remembers the last good answers."""
+
+    def __init__(self, ports: Ports, repository: Repository, holder: str) -> None:
+        self._ports = ports
+        self._repository = repository
+        self._holder = holder
+        self._last: dict[Hashable, Observed[Any]] = {}
+        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="observe")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def observe(self, deployment: Deployment, nodes: Sequence[Node], now: float) -> Seen:
+        """What can be seen now of ``deployment``.
+
+        The store is read before the world: an outcome recorded later than the listing must not be
+        judged by that listing.
+        """
+        runs = self._repository.runs(deployment.id, self._holder)
+        creates = self._repository.creates(deployment.id, self._holder)
+        living = [node for node in nodes if node.state is not NodeState.GONE]
+        pools = {g.pool for g in deployment.spec.groups if g.pool} | {
+            n.pool for n in living if n.pool
+        }
+        listings = self._listings(deployment, living, now)
+        machines = {p: self._machines(p, now) for p in pools if p in self._ports.pools}
+        demand = self._demand(deployment, now)
+        reachable = self._reachable(living)
+        instances = {site: future.result() for site, future in listings.items()}
+        wishes = {group: future.result() for group, future in demand.items()}
+        offers, quotas = self._room(deployment, living, wishes, now)
+        return Seen(
+            instances=instances,
+            offers=offers,
+            quotas=quotas,
+            machines={pool: future.result() for pool, future in machines.items()},
+            demand=wishes,
+            reachable=frozenset(n.name for n, answer in reachable if answer.result()),
+            runs=runs,
+            creates=creates,
+            revoked=self._revoked(deployment),
+        )
+
+    # --- sites ---------------------------------------------------------------------------------
+
+    def _listings(
+        self, deployment: Deployment, living: Sequence[Node], now: float
+    ) -> dict[SiteName, Future[Observed[tuple[Instance, ...]]]]:
+        listings = {}
+        for site, provider in self._ports.providers.items():
+            key = ("list", site, deployment.id)
+            keep = QUIET_LISTING_SECONDS if not living and not deployment.deleting else 0.0
+            call = _call(provider.list, deployment.id)
+            listings[site] = self._submit(key, call, now, _unseen_site(site), keep)
+        return listings
+
+    def _room(
+        self,
+        deployment: Deployment,
+        living: Sequence[Node],
+        demand: Mapping[GroupName, Observed[Demand]],
+        now: float,
+    ) -> tuple[dict[GroupName, tuple[Offer | Rejection, ...]], dict[SiteName, Observed[Quota]]]:
+        """Offers and quotas, asked for only when a group may grow: they cost calls."""
+        if deployment.deleting or not _may_grow(deployment, living, demand):
+            return {}, {}
+        quotas = {
+            site: self._submit(("quota", site), provider.quota, now, _unseen_site(site))
+            for site, provider in self._ports.providers.items()
+        }
+        offers = {}
+        for group in deployment.spec.groups:
+            candidates: list[Offer | Rejection] = []
+            for site, provider in self._ports.providers.items():
+                call = _call(provider.offers, group.requirements)
+                key = ("offers", site, group.requirements)
+                answer = self._look(key, call, now, _unseen_site(site))
+                if answer.is_fresh:
+                    candidates.extend(answer.value)
+                elif answer.reason:
+                    candidates.append(Rejection(site, "any", answer.reason.sentence.rstrip(".")))
+            offers[group.name] = tuple(candidates)
+        return offers, {site: future.result() for site, future in quotas.items()}
+
+    def _reachable(self, living: Iterable[Node]) -> list[tuple[Node, Future[bool]]]:
+        return [
+            (node, self._threads.submit(self._ports.configurator.answers, node.address))
+            for node in living
+            if node.state is NodeState.BOOTING and node.address
+        ]
+
+    # --- pools ---------------------------------------------------------------------------------
+
+    def _machines(self, pool: PoolName, now: float) -> Future[Observed[tuple[Machine, ...]]]:
+        call = _call(self._ports.pools[pool].machines)
+        return self._submit(("machines", pool), call, now, _unseen_pool(pool))
+
+    def _demand(
+        self, deployment: Deployment, now: float
+    ) -> dict[GroupName, Future[Observed[Demand]]]:
+        demand = {}
+        for group in deployment.spec.groups:
+            port = self._ports.pools.get(group.pool) if group.pool else None
+            if port and group.pool and group.vacuum and not deployment.deleting:
+                key = ("demand", deployment.id, group.name)
+                advertised = {**group.advertised, "VacuoDeployment": str(deployment.id)}
+                call = _call(port.demand, group.requirements, advertised)
+                demand[group.name] = self._submit(key, call, now, _unseen_pool(group.pool))
+        return demand
+
+    def _revoked(self, deployment: Deployment) -> frozenset[PoolName]:
+        if not deployment.deleting:
+            return frozenset()
+        return frozenset(
+            intent.action.pool
+            for intent in self._repository.intents(deployment.id)
+            if isinstance(intent.action, RevokeCredentials)
+            and intent.outcome is not None
+            and intent.outcome.kind is OutcomeKind.DONE
+        )
+
+    # --- asking --------------------------------------------------------------------------------
+
+    def _submit(
+        self,
+        key: Hashable,
+        call: Callable[[], T],
+        now: float,
+        unseen: Callable[[Exception], Reason],
+        keep: float = 0.0,
+    ) -> Future[Observed[T]]:
+        return self._threads.submit(self._look, key, call, now, unseen, keep)
+
+    def _look(
+        self,
+        key: Hashable,
+        call: Callable[[], T],
+        now: float,
+        unseen: Callable[[Exception], Reason],
+        keep: float = 0.0,
+    ) -> Observed[T]:
+        last = self._last.get(key)
+        if last and last.is_fresh and now - last.at < keep:
+            return last
+        try:
+            observed = Observed.fresh(call(), now)
+        except PortError as error:
+            why = unseen(error)
+            if last and last.is_known:
+                return Observed.stale(last.value, last.at, why)
+            return Observed.unknown(now, why)
+        self._last[key] = observed
+        return observed
+
+
+def _call(function: Callable[..., Sequence[T] | T], *arguments: object) -> Callable[[], Any]:
+    """The call, its answer made a tuple where it is a sequence: observations are immutable."""
+
+    def run() -> Any:
+        answer = function(*arguments)
+        return tuple(answer) if isinstance(answer, list) else answer
+
+    return run
+
+
+def _unseen_site(site: SiteName) -> Callable[[Exception], Reason]:
+    return lambda error: reason("site-unreachable", site=site, why=str(error).rstrip("."))
+
+
+def _unseen_pool(pool: PoolName) -> Callable[[Exception], Reason]:
+    return lambda error: reason("pool-unreachable", pool=pool, why=str(error).rstrip("."))
+
+
+def _may_grow(
+    deployment: Deployment,
+    living: Sequence[Node],
+    demand: Mapping[GroupName, Observed[Demand]],
+) -> bool:
+    if any(observed.is_fresh and observed.value.jobs for observed in demand.values()):
+        return True
+    for group in deployment.spec.groups:
+        count = sum(node.group == group.name for node in living)
+        floor = group.minimum if group.vacuum else group.count
+        users = {g.name for g in deployment.spec.groups if group.name in g.uses}
+        if count < floor or (group.vacuum and any(n.group in users for n in living) and not count):
+            return True
+    return False

@@ -1,0 +1,128 @@
+"""Late values: what ``get_attribute`` means once machines exist.  Pure.
+
+Attributes of a host, and of every service on it: ``private_address``, ``public_address``,
+``node_name``, ``deployment``, ``site``, ``group``, ``cores``, ``memory_mb``; of a service that
+joins a pool also ``idle_time`` (seconds; 0 never leaves) and whatever the pool says one needs to
+join it, ``join_credential`` among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.control.lifecycle import LIVE
+from orchestrator.errors import VacuoError
+from orchestrator.model import (
+    Attribute,
+    Concat,
+    DeploymentSpec,
+    Node,
+    NodeGroup,
+    Token,
+    Value,
+)
+
+SECRET_ATTRIBUTES = frozenset({"join_credential"})
+
+
+class Unresolved(VacuoError):
+    """A late value is not known yet; the message names it."""
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What values are resolved against: the deployment's nodes and, where a host is being
+    configured, that host itself with ``own`` attributes that only it may see."""
+
+    spec: DeploymentSpec
+    nodes: Sequence[Node]
+    node: Node | None = None
+    own: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def attribute(self, reference: Attribute) -> Any:
+        group = self.spec.group_of_template(reference.template)
+        if group is None:
+            raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
+        if self.node is not None and group.name == self.node.group:
+            return self._pick(reference, {**host_attributes(self.node), **self.own})
+        nodes = [n for n in self.nodes if n.group == group.name and n.state in LIVE and n.address]
+        values = [self._pick(reference, host_attributes(node)) for node in nodes]
+        if not values:
+            raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
+        return values[0] if _is_single(group) else values
+
+    @staticmethod
+    def _pick(reference: Attribute, attributes: Mapping[str, Any]) -> Any:
+        value: Any = attributes
+        for word in reference.path:
+            if isinstance(value, Mapping) and word in value:
+                value = value[word]
+            elif isinstance(value, list) and word.isdigit() and int(word) < len(value):
+                value = value[int(word)]
+            else:
+                raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
+        return value
+
+
+def _is_single(group: NodeGroup) -> bool:
+    return group.maximum <= 1
+
+
+def host_attributes(node: Node) -> dict[str, Any]:
+    """What a host says of itself to anybody in its deployment."""
+    return {
+        "private_address": node.address,
+        "public_address": node.address,
+        "node_name": str(node.name),
+        "deployment": str(node.deployment),
+        "site": str(node.site),
+        "group": str(node.group),
+        "cores": node.cores,
+        "memory_mb": node.memory_mb,
+    }
+
+
+def resolve(value: Value, scope: Scope) -> Any:
+    """``value`` with every late value in it replaced; raises :class:`Unresolved`."""
+    if isinstance(value, Attribute):
+        return scope.attribute(value)
+    if isinstance(value, Concat):
+        return "".join(str(resolve(part, scope)) for part in value.parts)
+    if isinstance(value, Token):
+        parts = str(resolve(value.value, scope)).split(value.separator)
+        if value.index >= len(parts):
+            raise Unresolved(f"token {value.index} of {len(parts)}")
+        return parts[value.index]
+    if isinstance(value, Mapping):
+        return {key: resolve(inner, scope) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [resolve(inner, scope) for inner in value]
+    return value
+
+
+def is_secret(value: Value) -> bool:
+    """Whether a value contains an attribute that must never be shown."""
+    if isinstance(value, Attribute):
+        return bool(SECRET_ATTRIBUTES.intersection(value.path))
+    if isinstance(value, Concat):
+        return any(is_secret(part) for part in value.parts)
+    if isinstance(value, Token):
+        return is_secret(value.value)
+    if isinstance(value, Mapping):
+        return any(is_secret(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return any(is_secret(inner) for inner in value)
+    return False
+
+
+def outputs(spec: DeploymentSpec, nodes: Sequence[Node]) -> dict[str, Any]:
+    """The template's outputs; one that is not known now is None."""
+    known: dict[str, Any] = {}
+    for name, value in spec.outputs.items():
+        try:
+            known[name] = None if is_secret(value) else resolve(value, Scope(spec, nodes))
+        except Unresolved:
+            known[name] = None
+    return known
