@@ -12,7 +12,7 @@ mkdir -p -m 700 "$root/root/.ssh"
 
 # What needs hardware, a console or a login session has no place in a container.
 for unit in systemd-logind.service getty.target console-getty.service systemd-udevd.service \
-  systemd-udevd-control.socket systemd-udevd-kernel.socket \
+  systemd-udevd-control.socket systemd-udevd-kernel.socket systemd-modules-load.service \
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer; do
   ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done

@@ -63,7 +63,7 @@ class EngineKind(StrEnum):
 class MachineFacts:
     """What decides how podman must be set up here.
 
-    ``hard_limits`` are this process's (open files, processes), None standing for no limit.
+    ``hard_limits`` are what podman may give (open files, processes); None stands for no limit.
     """
 
     unified_cgroups: bool
@@ -131,13 +131,17 @@ def probe() -> MachineFacts:
     """Look at this machine."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    limits = [resource.getrlimit(kind)[1] for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)]
-    files, processes = (None if limit == resource.RLIM_INFINITY else limit for limit in limits)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    # Podman lowers its own limit to the highest process id, and cannot raise it again.
+    highest = int(Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii"))
+    if processes == resource.RLIM_INFINITY or processes > highest:
+        processes = highest
     return MachineFacts(
         unified_cgroups=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
         systemd=Path("/run/systemd/system").is_dir(),
         may_raise_limits=bool(int(effective.split()[1], 16) >> _CAP_SYS_RESOURCE & 1),
-        hard_limits=(files, processes),
+        hard_limits=(None if files == resource.RLIM_INFINITY else files, processes),
         runtimes=frozenset(name for name in ("crun", "runc") if shutil.which(name)),
     )
 
