@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 BACKOFF_SECONDS = 1.0
 BACKOFF_MAXIMUM_SECONDS = 60.0
 LEASE_RETRY_SECONDS = 2.0
+RUNNING_RECHECK_SECONDS = 0.02
 
 
 class Engine(Protocol):
@@ -116,8 +117,9 @@ class InProcessEngine:
                 heapq.heappop(self._heap)
                 continue
             if id in self._running:
-                heapq.heapreplace(self._heap, (due + 0.02, id))
-                self._due[id] = due + 0.02
+                later = time.monotonic() + RUNNING_RECHECK_SECONDS
+                heapq.heapreplace(self._heap, (later, id))
+                self._due[id] = later
                 continue
             pause = due - time.monotonic()
             return max(0.0, pause)

@@ -1,0 +1,124 @@
+"""A pool in a simulated world: a queue of jobs and the machines that joined."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from orchestrator.batch.base import JoinCredential
+from orchestrator.errors import Retryable
+from orchestrator.model import (
+    Demand,
+    DeploymentId,
+    InstanceState,
+    JobId,
+    JobShape,
+    Machine,
+    NodeName,
+    Requirements,
+)
+from orchestrator.reasons import Reason, reason
+from orchestrator.settings import Pool
+from orchestrator.world import SimulatedHost, SimulatedJob, World
+
+CREDENTIAL_SECONDS = 3600.0
+
+
+class SimulatedPool:
+    """The :class:`~orchestrator.batch.base.BatchPool` of a simulated world."""
+
+    def __init__(self, pool: Pool, world: World) -> None:
+        self._pool = pool
+        self._world = world
+
+    def demand(
+        self, need: Requirements, advertised: Mapping[str, str | int | float | bool]
+    ) -> Demand:
+        with self._world.lock:
+            self._look()
+            jobs = [j for j in self._world.jobs.values() if _would_run(j, need, advertised)]
+            counts = Counter((job.cores, job.memory_mb) for job in jobs)
+            shapes = tuple(JobShape(*shape, count) for shape, count in sorted(counts.items()))
+            oldest = min((job.queued_at for job in jobs), default=None)
+            return Demand(shapes, 0.0 if oldest is None else self._world.clock() - oldest)
+
+    def machines(self) -> Sequence[Machine]:
+        with self._world.lock:
+            self._look()
+            return [self._machine(host) for host in self._world.hosts.values() if _joined(host)]
+
+    def _machine(self, host: SimulatedHost) -> Machine:
+        cores, memory = self._world.free(host)
+        return Machine(
+            name=f"slot1@{host.name}",
+            node=host.node,
+            deployment=host.owner,
+            cores=host.cores,
+            cores_free=cores,
+            memory_mb=host.memory_mb,
+            memory_mb_free=memory,
+            jobs=len(self._world.running_on(host)),
+            draining=host.draining,
+            started_at=host.in_pool_since or 0.0,
+        )
+
+    def join_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
+        self._look()
+        expires = self._world.clock() + CREDENTIAL_SECONDS
+        return JoinCredential("simulated", f"{node}@simulated", expires)
+
+    def join_attributes(self) -> Mapping[str, str]:
+        return {"collector": self._pool.collector, "trust_domain": self._pool.trust_domain}
+
+    def revoke(self, deployment: DeploymentId) -> None:
+        with self._world.lock:
+            self._look()
+            self._world.revoked.add(deployment)
+
+    def drain(self, deployment: DeploymentId, node: NodeName) -> None:
+        with self._world.lock:
+            self._look()
+            for host in self._world.hosts.values():
+                if host.node == node and host.owner == deployment:
+                    host.draining = True
+
+    def reschedule(self) -> None:
+        self._look()
+
+    def why_idle(self, job: JobId) -> Sequence[Reason]:
+        with self._world.lock:
+            self._look()
+            known = self._world.jobs.get(job)
+            if known is None or not known.idle:
+                return ()
+            oldest = round(self._world.clock() - known.queued_at)
+            return (
+                reason(
+                    "jobs-wait",
+                    jobs=1,
+                    cores=known.cores,
+                    pool=self._pool.name,
+                    group="any",
+                    oldest=oldest,
+                ),
+            )
+
+    def _look(self) -> None:
+        if self._world.faults.pool_unreachable:
+            raise Retryable(f"Pool {self._pool.name} is switched off in this simulation.")
+        self._world.advance()
+
+
+def _joined(host: SimulatedHost) -> bool:
+    return host.in_pool_since is not None and host.state is InstanceState.RUNNING
+
+
+def _would_run(
+    job: SimulatedJob, need: Requirements, advertised: Mapping[str, str | int | float | bool]
+) -> bool:
+    return (
+        job.idle
+        and job.cores <= need.cores
+        and job.memory_mb <= need.memory_mb
+        and all(advertised.get(name) == value for name, value in job.requires.items())
+    )

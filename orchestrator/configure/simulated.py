@@ -1,0 +1,64 @@
+"""Configuration in a simulated world: takes its time, and fails when the world says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+from orchestrator.configure.base import HostToConfigure, TaskEvent, TaskStatus
+from orchestrator.model import InstanceState, UserData
+from orchestrator.world import SimulatedHost, World
+
+
+class SimulatedConfigurator:
+    """The :class:`~orchestrator.configure.base.Configurator` of a simulated world.
+
+    ``sleep`` passes the world's time; a scripted clock advances there.
+    """
+
+    def __init__(self, world: World, sleep: object = time.sleep) -> None:
+        self._world = world
+        self._sleep = sleep
+
+    def bootstrap(self) -> UserData:
+        return UserData()
+
+    def answers(self, address: str) -> bool:
+        with self._world.lock:
+            self._world.advance()
+            host = self._at(address)
+            return host is not None and host.state is InstanceState.RUNNING
+
+    def apply(self, hosts: Sequence[HostToConfigure], run: str) -> Iterator[TaskEvent]:
+        if callable(self._sleep):
+            self._sleep(self._world.latencies.configure)
+        for host in hosts:
+            yield self._one(host)
+
+    def _one(self, wanted: HostToConfigure) -> TaskEvent:
+        with self._world.lock:
+            self._world.advance()
+            now = self._world.clock()
+            host = self._at(wanted.address)
+            role = wanted.roles[-1].role if wanted.roles else ""
+            if host is None or host.state is not InstanceState.RUNNING:
+                return TaskEvent(wanted.node, now, role, "connect", TaskStatus.UNREACHABLE)
+            if self._world.happens(self._world.faults.configure_fails):
+                return TaskEvent(
+                    wanted.node, now, role, "configure", TaskStatus.FAILED, "as simulated"
+                )
+            host.configured_at = now
+            host.idle_seconds = _idle_seconds(wanted)
+            return TaskEvent(wanted.node, now, role, "configure", TaskStatus.FINISHED)
+
+    def _at(self, address: str) -> SimulatedHost | None:
+        return next((h for h in self._world.hosts.values() if h.address == address), None)
+
+
+def _idle_seconds(host: HostToConfigure) -> float | None:
+    """The idle time that a role was given; None where no role joins a pool."""
+    for call in host.roles:
+        for name, value in call.variables.items():
+            if name.endswith("_idle_time"):
+                return float(value)
+    return None
