@@ -570,6 +570,7 @@ class Plan:
     reasons: tuple[Reason, ...] = ()
     status: DeploymentStatus = DeploymentStatus.CREATE_IN_PROGRESS
     status_reason: Reason | None = None
+    wanted: Mapping[GroupName, int] = field(default_factory=dict)  # live nodes, by group
     look_again: float = 1.0
 
     @property

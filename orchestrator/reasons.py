@@ -36,6 +36,11 @@ class ReasonText:
 
 
 REGISTRY: dict[str, ReasonText] = {
+    # nothing to wait for
+    "as-wished": ReasonText("Nothing waits: the deployment is as its template asks."),
+    "deleted": ReasonText("The deployment is deleted; nothing of it is left."),
+    "node-in-service": ReasonText("Node {node} is in service.", "vacuo ssh {node}"),
+    "node-gone": ReasonText("Node {node} is gone."),
     # waiting for work, and for what a node goes through
     "no-work": ReasonText(
         "No job in pool {pool} waits for a machine like those of group {group}.",
@@ -124,6 +129,13 @@ REGISTRY: dict[str, ReasonText] = {
     "pass-failed": ReasonText(
         "A pass over the deployment failed ({why}) and is tried again in {seconds} s.",
         "vacuo server config",
+    ),
+    "engine-stopped": ReasonText(
+        "The control loop of this server does not run, so nothing is created or deleted.",
+        "restart the server: vacuo server",
+    ),
+    "store-unavailable": ReasonText(
+        "The database cannot be written ({why}); nothing is changed until it can.", "vacuo doctor"
     ),
     "not-configured": ReasonText(
         "The template asks for {what}, and the server has none of that name.", "vacuo server config"

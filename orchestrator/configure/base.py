@@ -58,6 +58,10 @@ class Configurator(Protocol):
         """What every host must be given at its creation so that :meth:`apply` can reach it."""
         ...
 
+    def key_file(self) -> str:
+        """The private ssh key that :meth:`bootstrap` lets in, as a path on this machine."""
+        ...
+
     def answers(self, address: str) -> bool:
         """Whether the host at ``address`` can be configured now; at most a second."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from orchestrator.configure.base import HostToConfigure, TaskEvent, TaskStatus
 from orchestrator.model import InstanceState, UserData
@@ -16,12 +16,15 @@ class SimulatedConfigurator:
     ``sleep`` passes the world's time; a scripted clock advances there.
     """
 
-    def __init__(self, world: World, sleep: object = time.sleep) -> None:
+    def __init__(self, world: World, sleep: Callable[[float], object] = time.sleep) -> None:
         self._world = world
         self._sleep = sleep
 
     def bootstrap(self) -> UserData:
         return UserData()
+
+    def key_file(self) -> str:
+        return ""
 
     def answers(self, address: str) -> bool:
         with self._world.lock:
@@ -30,8 +33,7 @@ class SimulatedConfigurator:
             return host is not None and host.state is InstanceState.RUNNING
 
     def apply(self, hosts: Sequence[HostToConfigure], run: str) -> Iterator[TaskEvent]:
-        if callable(self._sleep):
-            self._sleep(self._world.latencies.configure)
+        self._sleep(self._world.latencies.configure)
         for host in hosts:
             yield self._one(host)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.control.execute import Executor
+from orchestrator.control.explain import GroupState, group_states
 from orchestrator.control.observe import Observer
 from orchestrator.control.plan import make_plan
 from orchestrator.control.values import outputs
@@ -16,6 +17,7 @@ from orchestrator.model import (
     DeploymentStatus,
     Event,
     EventKind,
+    GroupName,
     Node,
     NodeName,
     Patience,
@@ -48,6 +50,8 @@ class Loop:
         self._holder = holder
         self._patience = patience
         self._clock = clock
+        # What the last pass saw, for people to look at; decisions never read it.
+        self.states: dict[DeploymentId, Mapping[GroupName, GroupState]] = {}
 
     def run_once(self, id: DeploymentId) -> float | None:
         """One pass; answers with the seconds until the next, or None when there is none to come.
@@ -74,6 +78,7 @@ class Loop:
                 events=_events(deployment, before, plan, now),
                 now=now,
             )
+            self.states[id] = group_states(deployment, nodes, seen, plan)
             self._executor.carry_out(deployment, nodes, intents)
             if plan.status is DeploymentStatus.DELETE_COMPLETE:
                 return None

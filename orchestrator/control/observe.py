@@ -51,8 +51,15 @@ class Observer:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def observe(self, deployment: Deployment, nodes: Sequence[Node], now: float) -> Seen:
-        """What can be seen now of ``deployment``.
+    def observe(
+        self,
+        deployment: Deployment,
+        nodes: Sequence[Node],
+        now: float,
+        everything: bool = False,
+    ) -> Seen:
+        """What can be seen now of ``deployment``; offers and quotas only where it may grow, unless
+        ``everything`` is asked for.
 
         The store is read before the world: an outcome recorded later than the listing must not be
         judged by that listing.
@@ -69,7 +76,8 @@ class Observer:
         reachable = self._reachable(living)
         instances = {site: future.result() for site, future in listings.items()}
         wishes = {group: future.result() for group, future in demand.items()}
-        offers, quotas = self._room(deployment, living, wishes, now)
+        grows = everything or _may_grow(deployment, living, wishes)
+        offers, quotas = self._room(deployment, now) if grows else ({}, {})
         return Seen(
             instances=instances,
             offers=offers,
@@ -96,15 +104,9 @@ class Observer:
         return listings
 
     def _room(
-        self,
-        deployment: Deployment,
-        living: Sequence[Node],
-        demand: Mapping[GroupName, Observed[Demand]],
-        now: float,
+        self, deployment: Deployment, now: float
     ) -> tuple[dict[GroupName, tuple[Offer | Rejection, ...]], dict[SiteName, Observed[Quota]]]:
-        """Offers and quotas, asked for only when a group may grow: they cost calls."""
-        if deployment.deleting or not _may_grow(deployment, living, demand):
-            return {}, {}
+        """Offers and quotas: calls that are worth making only before something is created."""
         quotas = {
             site: self._submit(("quota", site), provider.quota, now, _unseen_site(site))
             for site, provider in self._ports.providers.items()
@@ -217,6 +219,8 @@ def _may_grow(
     living: Sequence[Node],
     demand: Mapping[GroupName, Observed[Demand]],
 ) -> bool:
+    if deployment.deleting:
+        return False
     if any(observed.is_fresh and observed.value.jobs for observed in demand.values()):
         return True
     for group in deployment.spec.groups:

@@ -65,6 +65,7 @@ class _Pass:
     reasons: list[Reason] = field(default_factory=list)
     ready: list[Node] = field(default_factory=list)
     placements: dict[GroupName, Placement] = field(default_factory=dict)
+    wanted: dict[GroupName, int] = field(default_factory=dict)
 
     def of(self, group: str) -> list[Node]:
         return [node for node in self.after.values() if node.group == group]
@@ -117,6 +118,7 @@ def make_plan(
         reasons=_reasons(work),
         status=status,
         status_reason=why,
+        wanted=work.wanted,
         look_again=_look_again(work),
     )
 
@@ -209,6 +211,7 @@ def _wanted(work: _Pass, group: NodeGroup) -> Wanted:
 
 def _scale(work: _Pass, group: NodeGroup) -> None:
     wanted = _wanted(work, group)
+    work.wanted[group.name] = wanted.count
     work.reasons.extend(wanted.reasons)
     nodes = work.of(group.name)
     live = [node for node in nodes if node.state in LIVE]

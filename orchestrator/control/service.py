@@ -1,0 +1,339 @@
+"""What the API asks of the control side: submit, change, delete, preview, explain.
+
+Nothing here decides who may do what: that is the API's, with ``identity.policy``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestrator.control.explain import (
+    Explanation,
+    GroupState,
+    explain_deployment,
+    explain_job,
+    explain_node,
+)
+from orchestrator.control.loop import Loop
+from orchestrator.control.observe import Observer
+from orchestrator.control.plan import make_plan
+from orchestrator.control.ports import Ports
+from orchestrator.control.preview import Preview, make_preview
+from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError
+from orchestrator.model import (
+    Deployment,
+    DeploymentId,
+    DeploymentSpec,
+    DeploymentStatus,
+    Event,
+    EventKind,
+    GroupName,
+    JobId,
+    Node,
+    NodeName,
+    Patience,
+    Principal,
+    SiteName,
+)
+from orchestrator.reasons import Reason, reason
+from orchestrator.settings import Settings
+from orchestrator.store.repository import Repository
+from orchestrator.tosca.sandbox import Compiler
+
+UPDATABLE = frozenset(
+    {
+        DeploymentStatus.CREATE_COMPLETE,
+        DeploymentStatus.UPDATE_COMPLETE,
+        DeploymentStatus.UPDATE_FAILED,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A template and its parameters, as a person sent them."""
+
+    template: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    callback: str | None = None
+    user_group: str | None = None
+    idempotency_key: str | None = None
+    correlation: str = ""
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same wish: what an idempotency key stands for."""
+        content = [self.template, dict(self.parameters), self.callback, self.user_group]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class SshTarget:
+    """How to reach a node: ``key_file`` is a path on the server's machine."""
+
+    user: str
+    address: str
+    host_keys: tuple[str, ...]
+    key_file: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look at a site or a pool: ``ok`` is None where it cannot be told."""
+
+    name: str
+    ok: bool | None
+    detail: str = ""
+    reason: Reason | None = None
+
+
+class Orchestrator:
+    """The control side of one server."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        repository: Repository,
+        ports: Ports,
+        compiler: Compiler,
+        loop: Loop,
+        observer: Observer,
+        wake: Callable[[DeploymentId], None],
+        engine_alive: Callable[[], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.repository = repository
+        self._ports = ports
+        self._compiler = compiler
+        self._loop = loop
+        self._observer = observer
+        self._wake = wake
+        self._engine_alive = engine_alive
+        self._clock = clock
+
+    # --- wishes --------------------------------------------------------------------------------
+
+    def validate(self, submission: Submission) -> DeploymentSpec:
+        """The compiled template; raises :class:`orchestrator.tosca.problems.TemplateInvalid`."""
+        return self._compiler.compile(submission.template, submission.parameters)
+
+    def submit(self, owner: Principal, submission: Submission) -> Deployment:
+        """A new deployment, or the one that the idempotency key already made."""
+        now = self._clock()
+        deployment = replace(
+            self._wished(owner, submission, now), id=DeploymentId(str(uuid.uuid4()))
+        )
+        event = _audit(deployment.id, owner, "created", submission.correlation, now)
+        stored = self.repository.create(
+            deployment,
+            idempotency_key=submission.idempotency_key,
+            fingerprint=submission.fingerprint,
+            events=[event],
+        )
+        self._wake(stored.id)
+        return stored
+
+    def _wished(self, owner: Principal, submission: Submission, now: float) -> Deployment:
+        return Deployment(
+            id=DeploymentId("preview"),
+            owner=owner,
+            template=submission.template,
+            parameters=submission.parameters,
+            spec=self.validate(submission),
+            status=DeploymentStatus.CREATE_IN_PROGRESS,
+            created_at=now,
+            updated_at=now,
+            callback=submission.callback,
+            user_group=submission.user_group,
+        )
+
+    def update(self, id: DeploymentId, submission: Submission, actor: str) -> Deployment:
+        """A changed wish; 409 while the last one is still being worked on, as INDIGO has it."""
+        current = self.repository.deployment(id)
+        if current.status not in UPDATABLE:
+            raise Conflict(
+                f"The deployment is {current.status.value} and cannot be updated now.",
+                attempt=f"wait for it: vacuo status {id} --watch",
+            )
+        spec = self.validate(submission)
+        now = self._clock()
+        changed = self.repository.change(
+            id,
+            template=submission.template,
+            parameters=submission.parameters,
+            spec=spec,
+            status=DeploymentStatus.UPDATE_IN_PROGRESS,
+            status_reason=None,
+            callback=submission.callback or current.callback,
+            user_group=submission.user_group or current.user_group,
+            updated_at=now,
+            events=[_audit(id, actor, "updated", submission.correlation, now)],
+        )
+        self._wake(id)
+        return changed
+
+    def delete(self, id: DeploymentId, *, forced: bool, actor: str, correlation: str) -> Deployment:
+        """Begin the deletion; ``forced`` does not wait for running jobs."""
+        current = self.repository.deployment(id)
+        if current.status is DeploymentStatus.DELETE_COMPLETE:
+            raise NotFound(f"Deployment {id} is deleted already.")
+        if current.deleting and (current.forced or not forced):
+            raise Conflict(
+                "The deployment is being deleted already.",
+                attempt=f"follow it: vacuo status {id} --watch",
+            )
+        now = self._clock()
+        word = "deletion asked for, by force" if forced else "deletion asked for"
+        changed = self.repository.change(
+            id,
+            status=DeploymentStatus.DELETE_IN_PROGRESS,
+            status_reason=None,
+            forced=forced,
+            updated_at=now,
+            events=[_audit(id, actor, word, correlation, now)],
+        )
+        self._wake(id)
+        return changed
+
+    # --- looking -------------------------------------------------------------------------------
+
+    def preview(self, submission: Submission) -> Preview:
+        """What a deployment of this submission would do first."""
+        owner = Principal("preview", "preview")
+        return self._preview(None, self._wished(owner, submission, self._clock()), ())
+
+    def preview_of(self, id: DeploymentId, submission: Submission | None = None) -> Preview:
+        """What the next pass would do, or what an update with ``submission`` would."""
+        current = self.repository.deployment(id)
+        wished = replace(current, spec=self.validate(submission)) if submission else current
+        return self._preview(current.spec, wished, self.repository.nodes(id))
+
+    def _preview(
+        self, before: DeploymentSpec | None, wished: Deployment, nodes: tuple[Node, ...]
+    ) -> Preview:
+        now = self._clock()
+        seen = self._observer.observe(wished, nodes, now, everything=True)
+        plan = make_plan(wished, nodes, seen, now, patience(self.settings))
+        return make_preview(before, wished, nodes, seen, plan)
+
+    def group_states(self, id: DeploymentId) -> Mapping[GroupName, GroupState]:
+        """What the last pass of this server saw; empty before there was one."""
+        return self._loop.states.get(id, {})
+
+    def explain(self, id: DeploymentId, subject: str | None = None) -> Explanation:
+        """Why the deployment, one of its nodes, or a job in one of its pools is as it is."""
+        deployment = self.repository.deployment(id)
+        nodes = self.repository.nodes(id, include_gone=True)
+        if subject is None or subject == id:
+            return explain_deployment(deployment, nodes, self.group_states(id))
+        node = next((node for node in nodes if node.name == subject), None)
+        if node:
+            failed = self.repository.events(deployment=id, node=node.name, failed=True)
+            return explain_node(node, failed)
+        found = explain_job(subject, self._why_idle(deployment, JobId(subject)))
+        if found is None:
+            raise NotFound(
+                f"{subject} is neither a node of the deployment nor a job that waits.",
+                attempt=f"list its nodes: vacuo show {id}",
+            )
+        return found
+
+    def _why_idle(self, deployment: Deployment, job: JobId) -> list[Reason]:
+        found: list[Reason] = []
+        for name in {group.pool for group in deployment.spec.groups if group.pool}:
+            pool = self._ports.pools.get(name)
+            if pool is None:
+                continue
+            try:
+                found += pool.why_idle(job)
+            except PortError as error:
+                found.append(reason("pool-unreachable", pool=name, why=str(error).rstrip(".")))
+        return found
+
+    def console(self, id: DeploymentId, node: NodeName, lines: int) -> str:
+        """The boot console of a node, read from its site now."""
+        found = self._node(id, node)
+        if found.instance is None:
+            raise Conflict(f"Node {node} has no instance yet.", attempt=f"vacuo explain {node}")
+        return self._ports.providers[found.site].console(found.instance, lines)
+
+    def ssh_target(self, id: DeploymentId, node: NodeName) -> SshTarget:
+        """Where and how to log in, with the host keys known beforehand."""
+        found = self._node(id, node)
+        if found.instance is None or found.address is None:
+            raise Conflict(f"Node {node} has no address yet.", attempt=f"vacuo explain {node}")
+        keys = self._ports.providers[found.site].host_keys(found.instance)
+        key_file = self._ports.configurator.key_file()
+        return SshTarget("root", found.address, tuple(keys), key_file)
+
+    def _node(self, id: DeploymentId, name: NodeName) -> Node:
+        for node in self.repository.nodes(id, include_gone=True):
+            if node.name == name:
+                return node
+        raise NotFound(f"The deployment has no node {name}.", attempt=f"vacuo show {id}")
+
+    # --- health --------------------------------------------------------------------------------
+
+    def problems(self) -> tuple[Reason, ...]:
+        """What keeps this server from doing its work."""
+        found = []
+        try:
+            self.repository.ready()
+        except (VacuoError, OSError) as error:
+            found.append(reason("store-unavailable", why=str(error).rstrip(".")))
+        if not self._engine_alive():
+            found.append(reason("engine-stopped"))
+        return tuple(found)
+
+    def checks(self) -> tuple[Check, ...]:
+        """Every site and pool, looked at now."""
+        sites = [self._check_site(site) for site in self._ports.providers]
+        pools = []
+        for name, pool in self._ports.pools.items():
+            try:
+                machines = len(pool.machines())
+            except PortError as error:
+                why = reason("pool-unreachable", pool=name, why=str(error).rstrip("."))
+                pools.append(Check(f"pool {name}", _told(error), reason=why))
+            else:
+                pools.append(Check(f"pool {name}", True, f"{machines} of our machines are in it."))
+        return (*sites, *pools)
+
+    def _check_site(self, name: SiteName) -> Check:
+        try:
+            quota = self._ports.providers[name].quota()
+        except PortError as error:
+            why = reason("site-unreachable", site=name, why=str(error).rstrip("."))
+            return Check(f"site {name}", _told(error), reason=why)
+        limit = "any number of" if quota.instances is None else str(quota.instances)
+        return Check(f"site {name}", True, f"{quota.instances_used} of {limit} instances are used.")
+
+
+def patience(settings: Settings) -> Patience:
+    """The limits that the planner goes by."""
+    limits = settings.limits
+    return Patience(
+        boot_seconds=limits.boot_seconds,
+        configure_attempts=limits.configure_attempts,
+        join_seconds=limits.join_seconds,
+        lost_seconds=limits.lost_seconds,
+        drain_seconds=limits.drain_seconds,
+        poll_seconds=limits.poll_seconds,
+        nodes=limits.nodes_per_deployment,
+    )
+
+
+def _told(error: PortError) -> bool | None:
+    """A site that may answer again in a moment is not broken: it cannot be told."""
+    return None if isinstance(error, Retryable) and error.after < 1 else False
+
+
+def _audit(id: DeploymentId, actor: object, message: str, correlation: str, now: float) -> Event:
+    return Event(now, EventKind.AUDIT, id, message, actor=str(actor), correlation=correlation)
