@@ -1,0 +1,351 @@
+"""What the development issuer remembers, and the OAuth 2 grants that Authlib runs on it.
+
+Device codes live in memory: they last minutes, and a restart means asking again.  Refresh tokens
+are kept as hashes, so that the file gives nobody a login.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from authlib.integrations.flask_oauth2 import AuthorizationServer
+from authlib.oauth2.rfc6749 import grants
+from authlib.oauth2.rfc6750 import BearerTokenGenerator
+from authlib.oauth2.rfc7009 import RevocationEndpoint
+from authlib.oauth2.rfc8628 import (
+    DEVICE_CODE_GRANT_TYPE,
+    DeviceAuthorizationEndpoint,
+    DeviceCodeGrant,
+)
+
+from orchestrator.errors import UserError
+from orchestrator.identity.files import read_private, write_private
+
+ACCESS_SECONDS = 3600
+REFRESH_SECONDS = 30 * 86400
+DEVICE_SECONDS = 600
+DEVICE_INTERVAL = 1
+SCOPES = frozenset({"offline_access"})  # not openid: there are no ID tokens
+_MAXIMUM_DEVICES = 100
+_MAXIMUM_REFRESH_TOKENS = 1000
+_EVERY_METHOD = ["client_secret_basic", "client_secret_post", "none"]
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Client:
+    """An OAuth client as Authlib asks about it; one without a secret is public."""
+
+    client_id: str
+    grant_types: frozenset[str]
+    secret: str | None = field(default=None, repr=False)
+
+    def get_client_id(self) -> str:
+        return self.client_id
+
+    def get_allowed_scope(self, scope: str | None) -> str:
+        """Scopes we do not know are left out, as RFC 6749, 3.3 allows."""
+        return " ".join(word for word in (scope or "").split() if word in SCOPES)
+
+    def check_client_secret(self, secret: str) -> bool:
+        return self.secret is not None and secrets.compare_digest(
+            self.secret.encode(), secret.encode()
+        )
+
+    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
+        return (method == "none") == (self.secret is None)
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        return grant_type in self.grant_types
+
+
+@dataclass(frozen=True)
+class User:
+    """A named development user."""
+
+    name: str
+
+    def get_user_id(self) -> str:
+        return self.name
+
+
+@dataclass
+class Device:
+    """One device flow under way: what was asked for, and what the person answered."""
+
+    device_code: str = field(repr=False)
+    user_code: str
+    client_id: str
+    scope: str
+    expires_at: float
+    clock: Clock = field(repr=False)
+    answer: tuple[User, bool] | None = None
+    polled_at: float | None = None
+
+    def get_client_id(self) -> str:
+        return self.client_id
+
+    def get_scope(self) -> str:
+        return self.scope
+
+    def get_user_code(self) -> str:
+        return self.user_code
+
+    def is_expired(self) -> bool:
+        return self.expires_at <= self.clock()
+
+
+class Devices:
+    """The device flows under way; at most 100, of which the oldest give way."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._by_code: dict[str, Device] = {}
+        self._lock = threading.Lock()
+
+    def add(self, client_id: str, scope: str | None, codes: dict[str, Any]) -> None:
+        device = Device(
+            codes["device_code"],
+            codes["user_code"],
+            client_id,
+            scope or "",
+            self._clock() + DEVICE_SECONDS,
+            self._clock,
+        )
+        with self._lock:
+            live = [one for one in self._by_code.values() if not one.is_expired()]
+            kept = [*live[-(_MAXIMUM_DEVICES - 1) :], device]
+            self._by_code = {one.device_code: one for one in kept}
+
+    def by_device_code(self, device_code: str) -> Device | None:
+        return self._by_code.get(device_code)
+
+    def waiting(self, user_code: str) -> Device | None:
+        """The flow of that short code that nobody has answered yet."""
+        letters = "".join(letter for letter in user_code.upper() if letter.isalpha())
+        with self._lock:
+            for device in self._by_code.values():
+                same = device.user_code.replace("-", "") == letters
+                if same and device.answer is None and not device.is_expired():
+                    return device
+        return None
+
+    def answer(self, user_code: str, user: User, approved: bool) -> bool:
+        """Record the person's answer; False if there is no such flow (any more)."""
+        device = self.waiting(user_code)
+        if device is None:
+            return False
+        device.answer = (user, approved)
+        return True
+
+    def take_answer(self, user_code: str) -> tuple[User, bool] | None:
+        """The answer to a flow, once: the device code is used up with it."""
+        with self._lock:
+            for device in list(self._by_code.values()):
+                if device.user_code == user_code and device.answer is not None:
+                    del self._by_code[device.device_code]
+                    return device.answer
+        return None
+
+    def polls_too_fast(self, device: Device) -> bool:
+        now, before = self._clock(), device.polled_at
+        device.polled_at = now
+        # Half an interval is forgiven: a client that sleeps exactly it may arrive a little early.
+        return before is not None and 0 <= now - before < DEVICE_INTERVAL / 2
+
+
+@dataclass(frozen=True)
+class RefreshToken:
+    """What a refresh token stands for; the token itself is not kept."""
+
+    digest: str = field(repr=False)
+    client_id: str
+    subject: str
+    scope: str
+    expires_at: float
+
+    def check_client(self, client: Client) -> bool:
+        return client.client_id == self.client_id
+
+    def get_scope(self) -> str:
+        return self.scope
+
+
+class RefreshTokens:
+    """The refresh tokens in force, in a private file.
+
+    They are not rotated: a client that dies between our answer and its own disk would be logged
+    out, and everything here stays on one machine anyway.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tokens: dict[str, RefreshToken] = {}
+        if path.exists():
+            self._tokens = {entry.digest: entry for entry in _read_refresh_tokens(path)}
+
+    def add(self, token: str, client_id: str, subject: str, scope: str) -> None:
+        expires_at = self._clock() + REFRESH_SECONDS
+        entry = RefreshToken(_digest(token), client_id, subject, scope, expires_at)
+        with self._lock:
+            self._keep([*self._tokens.values(), entry])
+
+    def find(self, token: str) -> RefreshToken | None:
+        found = self._tokens.get(_digest(token))
+        return found if found and found.expires_at > self._clock() else None
+
+    def revoke(self, entry: RefreshToken) -> None:
+        with self._lock:
+            self._keep(one for one in self._tokens.values() if one.digest != entry.digest)
+
+    def _keep(self, entries: Iterable[RefreshToken]) -> None:
+        live = [entry for entry in entries if entry.expires_at > self._clock()]
+        live = live[-_MAXIMUM_REFRESH_TOKENS:]
+        write_private(self._path, json.dumps([asdict(entry) for entry in live]))
+        self._tokens = {entry.digest: entry for entry in live}
+
+
+def _read_refresh_tokens(path: Path) -> list[RefreshToken]:
+    try:
+        return [RefreshToken(**entry) for entry in json.loads(read_private(path))]
+    except (ValueError, TypeError):
+        raise UserError(
+            f"The file of refresh tokens {path} cannot be read.",
+            attempt="remove it: all who are logged in log in again when their hour is over",
+            code="secret-file",
+        ) from None
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+class _Answer(dict[str, Any]):
+    """A token response; Authlib logs these at debug level, and logs must not hold tokens."""
+
+    def __repr__(self) -> str:
+        return "<token response>"
+
+
+class _Generator(BearerTokenGenerator):  # type: ignore[misc]
+    def generate(self, *arguments: Any, **named: Any) -> _Answer:
+        return _Answer(super().generate(*arguments, **named))
+
+
+def authorization_server(
+    clients: dict[str, Client],
+    devices: Devices,
+    refresh_tokens: RefreshTokens,
+    mint: Callable[[str, str, str], str],
+    verification_uri: str,
+) -> AuthorizationServer:
+    """Authlib's server for device flow, refresh, client credentials and revocation.
+
+    ``mint(subject, client id, scope)`` makes the access tokens.
+    """
+
+    def access_token(client: Client, grant_type: str, user: User | None, scope: str) -> str:
+        # A colon cannot be in a user's name, so nobody can log in as a client.
+        subject = user.name if user else f"client:{client.client_id}"
+        return mint(subject, client.client_id, scope)
+
+    def remember(token: dict[str, Any], request: Any) -> None:
+        if "refresh_token" in token:
+            scope = token.get("scope", "")
+            client_id, subject = request.client.client_id, request.user.name
+            refresh_tokens.add(token["refresh_token"], client_id, subject, scope)
+
+    server = AuthorizationServer(query_client=clients.get, save_token=remember)
+    server.register_token_generator(
+        "default",
+        _Generator(
+            access_token,
+            refresh_token_generator=lambda **_: secrets.token_urlsafe(32),
+            expires_generator=lambda client, grant_type: ACCESS_SECONDS,
+        ),
+    )
+    server.register_grant(_device_grant(devices))
+    server.register_grant(_refresh_grant(refresh_tokens))
+    server.register_grant(_ClientCredentials)
+    server.register_endpoint(_device_endpoint(devices, verification_uri))
+    server.register_endpoint(_revocation(refresh_tokens))
+    return server
+
+
+class _ClientCredentials(grants.ClientCredentialsGrant):  # type: ignore[misc]
+    TOKEN_ENDPOINT_AUTH_METHODS = ["client_secret_basic", "client_secret_post"]  # noqa: RUF012
+
+
+# Authlib makes a new grant object for every request from a class, so what a grant works on is
+# bound to the class.
+def _device_grant(devices: Devices) -> type[Any]:
+    class DeviceGrant(DeviceCodeGrant):  # type: ignore[misc]
+        def query_device_credential(self, device_code: str) -> Device | None:
+            return devices.by_device_code(device_code)
+
+        def query_user_grant(self, user_code: str) -> tuple[User, bool] | None:
+            return devices.take_answer(user_code)
+
+        def should_slow_down(self, credential: Device) -> bool:
+            return devices.polls_too_fast(credential)
+
+    return DeviceGrant
+
+
+def _refresh_grant(tokens: RefreshTokens) -> type[Any]:
+    class RefreshGrant(grants.RefreshTokenGrant):  # type: ignore[misc]
+        TOKEN_ENDPOINT_AUTH_METHODS = _EVERY_METHOD
+
+        def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken | None:
+            return tokens.find(refresh_token)
+
+        def authenticate_user(self, refresh_token: RefreshToken) -> User:
+            return User(refresh_token.subject)
+
+        def revoke_old_credential(self, refresh_token: RefreshToken) -> None:
+            """It stays in force; see :class:`RefreshTokens`."""
+
+    return RefreshGrant
+
+
+def _device_endpoint(devices: Devices, uri: str) -> type[Any]:
+    class DeviceEndpoint(DeviceAuthorizationEndpoint):  # type: ignore[misc]
+        EXPIRES_IN = DEVICE_SECONDS
+        INTERVAL = DEVICE_INTERVAL
+
+        def get_verification_uri(self) -> str:
+            return uri
+
+        def save_device_credential(
+            self, client_id: str, scope: str | None, data: dict[str, Any]
+        ) -> None:
+            devices.add(client_id, scope, data)
+
+    return DeviceEndpoint
+
+
+def _revocation(tokens: RefreshTokens) -> type[Any]:
+    class Revocation(RevocationEndpoint):  # type: ignore[misc]
+        CLIENT_AUTH_METHODS = _EVERY_METHOD
+
+        def query_token(self, token: str, hint: str | None) -> RefreshToken | None:
+            return tokens.find(token)
+
+        def revoke_token(self, token: RefreshToken, request: Any) -> None:
+            tokens.revoke(token)
+
+    return Revocation
+
+
+PUBLIC_GRANTS = frozenset({DEVICE_CODE_GRANT_TYPE, "refresh_token"})
+CONFIDENTIAL_GRANTS = frozenset({"client_credentials"})
