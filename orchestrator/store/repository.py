@@ -1,0 +1,294 @@
+"""The truth: what is wished, what was decided, what happened.
+
+Every method is one transaction: it happens whole or not at all.  All of them may raise
+:class:`~orchestrator.errors.StoreUnavailable`.  Threads may share a repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import update
+
+from orchestrator.model import (
+    Action,
+    Deployment,
+    DeploymentId,
+    DeploymentStatus,
+    Event,
+    EventKind,
+    Intent,
+    IntentId,
+    Node,
+    NodeName,
+    Outcome,
+    Principal,
+    Run,
+    RunState,
+)
+from orchestrator.reasons import Reason
+from orchestrator.store import deployments, journal, leases, work
+from orchestrator.store.database import Database, open_database
+from orchestrator.store.deployments import Page
+from orchestrator.store.leases import Lease
+from orchestrator.store.schema import counters
+
+__all__ = ["Lease", "Page", "Repository"]
+
+
+class Repository:
+    """Deployments, nodes, intents and events in one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @classmethod
+    def open(cls, url: str) -> Repository:
+        """Open the database of a SQLAlchemy URL; it is created or migrated where needed.
+
+        ``sqlite://`` is one in memory.  Raises :class:`~orchestrator.errors.UserError` with what
+        to do when it cannot be opened.
+        """
+        return cls(open_database(url))
+
+    def close(self) -> None:
+        self._database.close()
+
+    def ready(self) -> None:
+        """Write a little; :class:`~orchestrator.errors.StoreUnavailable` when that fails."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(counters)
+                .where(counters.c.name == "probe")
+                .values(value=counters.c.value + 1)
+            )
+
+    # --- deployments ----------------------------------------------------------------------------
+
+    def create(
+        self,
+        deployment: Deployment,
+        *,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        events: Sequence[Event] = (),
+    ) -> Deployment:
+        """Store a new deployment.
+
+        With the key and fingerprint of an earlier one of the same owner that one is returned and
+        nothing is written; the key with another fingerprint is a
+        :class:`~orchestrator.errors.Conflict`.
+        """
+        with self._database.write() as connection:
+            if idempotency_key is not None:
+                first = deployments.of_key(
+                    connection, deployment.owner, idempotency_key, fingerprint
+                )
+                if first is not None:
+                    return first
+            deployments.insert_new(connection, deployment)
+            if idempotency_key is not None:
+                deployments.remember_key(connection, deployment, idempotency_key, fingerprint)
+            journal.append(connection, events)
+            return deployments.get(connection, deployment.id)
+
+    def deployment(self, id: DeploymentId) -> Deployment:
+        """The deployment, or :class:`~orchestrator.errors.NotFound`."""
+        with self._database.read() as connection:
+            return deployments.get(connection, id)
+
+    def deployments(
+        self,
+        owner: Principal | None,
+        *,
+        page: int = 0,
+        size: int = 10,
+        user_group: str | None = None,
+        include_deleted: bool = False,
+    ) -> Page:
+        """The deployments of ``owner`` (None: of everybody), newest first."""
+        wanted = deployments.conditions(owner, user_group, include_deleted)
+        with self._database.read() as connection:
+            return deployments.page(connection, wanted, page, size)
+
+    def change(
+        self,
+        id: DeploymentId,
+        *,
+        events: Sequence[Event] = (),
+        only_if: Collection[DeploymentStatus] = (),
+        **fields: Any,
+    ) -> Deployment:
+        """Change fields of the deployment: what the API does, never the loop.
+
+        ``only_if`` names the statuses in which that is allowed (empty: all); in another it is a
+        :class:`~orchestrator.errors.Conflict`.  The deployment gets its next generation, and a
+        pass that read an earlier one can no longer set its status.
+        """
+        with self._database.write() as connection:
+            changed = deployments.change(connection, id, only_if, fields)
+            journal.append(connection, events)
+            return changed
+
+    def to_work_on(self) -> tuple[DeploymentId, ...]:
+        """Every deployment that is not DELETE_COMPLETE, oldest first."""
+        with self._database.read() as connection:
+            return deployments.to_work_on(connection)
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def acquire(self, id: DeploymentId, holder: str, seconds: float, now: float) -> Lease:
+        """A lease with a token above all earlier ones; an earlier one of this holder is void.
+
+        :class:`~orchestrator.errors.LeaseLost` while another holder has one that has not run out.
+        """
+        with self._database.write() as connection:
+            return leases.acquire(connection, id, holder, now + seconds, now)
+
+    def renew(self, lease: Lease, seconds: float, now: float) -> Lease:
+        """The same lease until ``now + seconds``; :class:`~orchestrator.errors.LeaseLost` when
+        somebody else acquired it."""
+        with self._database.write() as connection:
+            return leases.renew(connection, lease, now + seconds)
+
+    def release(self, lease: Lease) -> None:
+        """Let others acquire it at once; a lost lease is let be."""
+        with self._database.write() as connection:
+            leases.release(connection, lease)
+
+    def void_leases(self) -> None:
+        """End every lease.  For a server that starts and holds the ServerLock: whoever held one
+        is dead, and need not be waited for."""
+        with self._database.write() as connection:
+            leases.void(connection)
+
+    def nodes(self, id: DeploymentId, *, include_gone: bool = False) -> tuple[Node, ...]:
+        """The deployment's nodes, oldest first."""
+        with self._database.read() as connection:
+            return work.read_nodes(connection, id, include_gone)
+
+    def known_nodes(self) -> Mapping[DeploymentId, frozenset[NodeName]]:
+        """Nodes that are not GONE, of all deployments that have any."""
+        with self._database.read() as connection:
+            return work.known_nodes(connection)
+
+    def save(
+        self,
+        lease: Lease,
+        *,
+        generation: int,
+        status: DeploymentStatus,
+        status_reason: Reason | None,
+        reasons: Sequence[Reason],
+        now: float,
+        nodes: Sequence[Node] = (),
+        actions: Sequence[Action] = (),
+        outputs: Mapping[str, Any] | None = None,
+        events: Sequence[Event] = (),
+    ) -> tuple[Intent, ...]:
+        """Store what a pass decided, and the intents of its actions, before any is carried out.
+
+        ``generation`` is that of the deployment which the pass read.  If the API has changed the
+        wish since, status and status_reason stay as the API set them, and the rest is stored.
+        ``outputs`` None leaves them.  A pass that decided nothing new writes nothing.
+
+        Raises :class:`~orchestrator.errors.LeaseLost`, with nothing written, if the lease ran out
+        or was taken over.
+        """
+        verdict = deployments.Verdict(status, status_reason, tuple(reasons), outputs)
+        with self._database.write() as connection:
+            leases.check(connection, lease, now)
+            work.write_nodes(connection, lease.deployment, nodes)
+            intents = work.open_intents(connection, lease, actions, now)
+            deployments.settle(connection, lease.deployment, generation, verdict, now)
+            journal.append(connection, events)
+            return intents
+
+    def finish(
+        self, intent: IntentId, outcome: Outcome, now: float, events: Sequence[Event] = ()
+    ) -> None:
+        """Store what became of an action.
+
+        The lease does not matter: what happened has happened, and a background run outlives the
+        pass that began it.  Only :meth:`save` tells the id, so only the holder can settle the
+        intent, and only once: :class:`~orchestrator.errors.LeaseLost` after that.  Runs of the
+        intent that are still open end as FAILED if it failed, else as LOST.
+        """
+        with self._database.write() as connection:
+            work.finish(connection, intent, outcome, now)
+            journal.append(connection, events)
+
+    def finish_run(
+        self,
+        intent: IntentId,
+        node: NodeName,
+        state: RunState,
+        why: str,
+        now: float,
+        events: Sequence[Event] = (),
+    ) -> None:
+        """Store how the configuration of one node ended; fenced as :meth:`finish` is."""
+        with self._database.write() as connection:
+            work.finish_run(connection, intent, node, state, why, now)
+            journal.append(connection, events)
+
+    def intents(self, id: DeploymentId, *, open_only: bool = False) -> tuple[Intent, ...]:
+        """The deployment's intents, oldest first."""
+        with self._database.read() as connection:
+            return work.read_intents(connection, id, open_only)
+
+    def runs(self, id: DeploymentId, holder: str) -> Mapping[NodeName, Run]:
+        """The last run of each node that is not GONE; one that another holder left open is
+        LOST."""
+        with self._database.read() as connection:
+            return work.last_runs(connection, id, holder)
+
+    def creates(self, id: DeploymentId, holder: str) -> Mapping[NodeName, Outcome]:
+        """What became of the last creation of each node that is not GONE.
+
+        One that another holder left open is UNKNOWN; one that this holder has open is still under
+        way, and absent here.
+        """
+        with self._database.read() as connection:
+            return work.last_creates(connection, id, holder)
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Append events; their ``sequence`` is given here."""
+        with self._database.write() as connection:
+            journal.append(connection, events)
+
+    def events(
+        self,
+        *,
+        deployment: DeploymentId | None = None,
+        since: int = 0,
+        limit: int = 500,
+        node: NodeName | None = None,
+        kinds: Sequence[EventKind] = (),
+        failed: bool | None = None,
+    ) -> tuple[Event, ...]:
+        """The first ``limit`` events with a sequence above ``since``, oldest first."""
+        wanted = journal.Filter(deployment, node, kinds, failed)
+        with self._database.read() as connection:
+            return journal.read(connection, wanted, since, limit)
+
+    def last_sequence(self) -> int:
+        """The sequence of the newest event; 0 when there was none."""
+        with self._database.read() as connection:
+            return journal.last_sequence(connection)
+
+    def prune(self, now: float, keep_seconds: float) -> None:
+        """Forget what is older than ``keep_seconds`` and that nothing living needs.
+
+        Gone are: deployments deleted before that; nodes GONE before that; intents decided before
+        that, unless they created or configured a node that is there; events from before that,
+        unless they are audits, of a node that is there, or changes of a deployment that is there.
+        """
+        before = now - keep_seconds
+        with self._database.write() as connection:
+            deployments.prune(connection, before)
+            work.prune(connection, before)
+            journal.prune(connection, before)
