@@ -68,7 +68,7 @@ class Loop:
             nodes = _merged(before, plan.nodes)
             intents = self._repository.save(
                 lease,
-                expected=deployment,
+                generation=deployment.generation,
                 nodes=plan.nodes,
                 actions=plan.actions,
                 status=plan.status,

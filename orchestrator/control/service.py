@@ -157,15 +157,11 @@ class Orchestrator:
     def update(self, id: DeploymentId, submission: Submission, actor: str) -> Deployment:
         """A changed wish; 409 while the last one is still being worked on, as INDIGO has it."""
         current = self.repository.deployment(id)
-        if current.status not in UPDATABLE:
-            raise Conflict(
-                f"The deployment is {current.status.value} and cannot be updated now.",
-                attempt=f"wait for it: vacuo status {id} --watch",
-            )
         spec = self.validate(submission)
         now = self._clock()
         changed = self.repository.change(
             id,
+            only_if=UPDATABLE,
             template=submission.template,
             parameters=submission.parameters,
             spec=spec,

@@ -1,0 +1,187 @@
+"""The embedded server: one process with the API, the control loop and, if asked for, the built-in
+development issuer.
+
+gunicorn (gthread, one worker) serves HTTP.  Everything that has threads is made in the worker,
+after the fork; a worker that dies is replaced and takes up where the store says it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from orchestrator import logs
+from orchestrator.api.app import create_app
+from orchestrator.control import ports as all_ports
+from orchestrator.control.engine import InProcessEngine
+from orchestrator.control.execute import Executor
+from orchestrator.control.housekeeping import Housekeeping
+from orchestrator.control.loop import Loop
+from orchestrator.control.observe import Observer
+from orchestrator.control.service import Orchestrator, patience
+from orchestrator.errors import StoreUnavailable, UserError, VacuoError
+from orchestrator.identity import issuer as development
+from orchestrator.identity.tokens import TokenValidator
+from orchestrator.model import DeploymentId, Event, EventKind
+from orchestrator.reasons import reason
+from orchestrator.settings import Settings
+from orchestrator.store.lock import ServerLock
+from orchestrator.store.repository import Repository
+from orchestrator.tosca.sandbox import Compiler
+
+log = logging.getLogger(__name__)
+
+HTTP_THREADS = 32
+ENGINE_THREADS = 4
+
+
+@dataclass
+class Running:
+    """The parts of a running server, in the order in which they are stopped."""
+
+    app: Flask
+    orchestrator: Orchestrator
+    engine: InProcessEngine
+    housekeeping: Housekeeping
+    executor: Executor
+    observer: Observer
+    compiler: Compiler
+    repository: Repository
+
+    def stop(self) -> None:
+        """Let running passes end.  Configuration runs are not waited for: the next start finds
+        them LOST and runs them again."""
+        self.housekeeping.stop()
+        self.engine.stop()
+        self.executor.close()
+        self.observer.close()
+        self.compiler.close()
+        self.repository.close()
+
+
+def assemble(settings: Settings) -> Running:
+    """Everything of a server but its HTTP listener, running; the caller holds the ServerLock."""
+    repository = Repository.open(settings.database_url)
+    repository.void_leases()
+    ports = all_ports.build(settings)
+    holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+    observer = Observer(ports, repository, holder)
+
+    def wake(id: DeploymentId) -> None:
+        engine.wake(id)
+
+    executor = Executor(ports, repository, wake)
+    loop = Loop(repository, observer, executor, holder, patience(settings))
+    engine = InProcessEngine(loop.run_once, _PassFailures(repository), ENGINE_THREADS)
+    compiler = Compiler(settings.limits)
+    orchestrator = Orchestrator(
+        settings, repository, ports, compiler, loop, observer, wake, lambda: engine.alive
+    )
+    issuer = development.build(settings) if settings.development_issuer else None
+    validator = TokenValidator(settings.issuers, own=issuer)
+    app = create_app(orchestrator, validator, issuer)
+    housekeeping = Housekeeping(ports, repository)
+    engine.start()
+    housekeeping.start()
+    for id in repository.to_work_on():
+        engine.wake(id)
+    return Running(
+        app, orchestrator, engine, housekeeping, executor, observer, compiler, repository
+    )
+
+
+class _PassFailures:
+    """Tells of a pass that failed: in the log always, in the events where the store can."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+
+    def __call__(self, id: DeploymentId, error: Exception, pause: float) -> None:
+        expected = isinstance(error, VacuoError)
+        why = str(error) if expected else f"unexpected {type(error).__name__}"
+        text = reason("pass-failed", why=why.rstrip("."), seconds=round(pause))
+        log.error(
+            "%s", text.sentence, extra={"deployment": id}, exc_info=None if expected else error
+        )
+        if isinstance(error, StoreUnavailable):
+            return
+        event = Event(
+            time.time(), EventKind.DEPLOYMENT, id, text.sentence, failed=True, code=text.code
+        )
+        try:
+            self._repository.append([event])
+        except VacuoError:
+            log.warning("the event could not be stored", extra={"deployment": id})
+
+
+class _Application(BaseApplication):  # type: ignore[misc]
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._running: Running | None = None
+        super().__init__()
+
+    def load_config(self) -> None:
+        options: dict[str, Any] = {
+            "bind": self._settings.listen,
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": HTTP_THREADS,
+            "graceful_timeout": 15,
+            "timeout": 120,
+            "accesslog": None,
+            "errorlog": "-",
+            "loglevel": "warning",
+            "limit_request_line": 8190,
+            "worker_exit": self._exit,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        self._running = assemble(self._settings)
+        return self._running.app
+
+    def _exit(self, _arbiter: object, _worker: object) -> None:
+        if self._running:
+            self._running.stop()
+            self._running = None
+
+
+def serve(settings: Settings) -> None:
+    """Run the server until it is told to stop (SIGTERM, SIGINT).
+
+    Raises :class:`UserError` when it cannot start: the address is taken, another server has the
+    database, the issuer would not be on loopback.
+    """
+    logs.configure(settings.log_format)
+    settings.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _refuse_taken_address(settings)
+    with ServerLock(settings.database_url):
+        Repository.open(settings.database_url).close()
+        if settings.development_issuer:
+            development.build(settings)
+        log.info("Vacuo serves %s", settings.url)
+        _Application(settings).run()
+
+
+def _refuse_taken_address(settings: Settings) -> None:
+    host, _, port = settings.listen.rpartition(":")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"Vacuo cannot listen on {settings.listen}.",
+                f"{getattr(error, 'strerror', None) or error}.",
+                "stop what uses the port, or set another with VACUO_LISTEN=127.0.0.1:PORT",
+                code="address-taken",
+            ) from None
