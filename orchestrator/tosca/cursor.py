@@ -1,0 +1,107 @@
+"""A place in a document: the tree there, its path, and where to say what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.tosca.problems import Mark, Path, Report, did_you_mean, listed, shown
+from orchestrator.tosca.read import Listing, Scalar, Table, Tree, plain
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """One value of a document.  ``key`` is where its key stands, or the value itself."""
+
+    tree: Tree
+    path: Path
+    report: Report
+    key: Mark
+
+    @classmethod
+    def root(cls, tree: Tree, report: Report) -> Cursor:
+        return cls(tree, (), report, tree.mark)
+
+    @property
+    def name(self) -> str:
+        return str(self.path[-1]) if self.path else "the document"
+
+    @property
+    def empty(self) -> bool:
+        return isinstance(self.tree, Scalar) and self.tree.value is None
+
+    @property
+    def value(self) -> Any:
+        return plain(self.tree)
+
+    def problem(self, sentence: str, suggestion: str = "") -> None:
+        """Something is wrong with the value."""
+        self.report.add(self.tree.mark, self.path, sentence, suggestion)
+
+    def problem_at_key(self, sentence: str, suggestion: str = "") -> None:
+        """Something is wrong with there being such a key, or with what lacks in its value."""
+        self.report.add(self.key, self.path, sentence, suggestion)
+
+    def replaced(self, tree: Tree) -> Cursor:
+        """Another value in this place."""
+        return Cursor(tree, self.path, self.report, self.key)
+
+    def get(self, key: str) -> Cursor | None:
+        """The value of ``key``, or None where there is no such key or this is no mapping."""
+        if not isinstance(self.tree, Table) or key not in self.tree.entries:
+            return None
+        mark, tree = self.tree.entries[key]
+        return Cursor(tree, (*self.path, key), self.report, mark)
+
+    def table(self, allowed: Collection[str] | None = None) -> dict[str, Cursor]:
+        """The entries of a mapping; nothing at all counts as an empty one.
+
+        Reports where this is no mapping, and every key that is not ``allowed``.
+        """
+        if self.empty:
+            return {}
+        if not isinstance(self.tree, Table):
+            self.problem(f"{shown(self.name)} must be a mapping, not {kind(self.tree)}.")
+            return {}
+        entries = {key: self.get(key) for key in self.tree.entries}
+        found = {key: inner for key, inner in entries.items() if inner is not None}
+        if allowed is None:
+            return found
+        for key, inner in found.items():
+            if key not in allowed:
+                hint = did_you_mean(key, allowed) or f"Known here: {listed(sorted(allowed), 20)}."
+                inner.problem_at_key(f"{shown(self.name)} has no key {shown(key)}.", hint)
+        return {key: inner for key, inner in found.items() if key in allowed}
+
+    def items(self) -> Iterator[Cursor]:
+        """The items of a list; nothing at all counts as an empty one."""
+        if self.empty:
+            return
+        if not isinstance(self.tree, Listing):
+            self.problem(f"{shown(self.name)} must be a list, not {kind(self.tree)}.")
+            return
+        for index, tree in enumerate(self.tree.items):
+            yield Cursor(tree, (*self.path, index), self.report, tree.mark)
+
+    def text(self) -> str | None:
+        """The value as text; reports where it is not."""
+        if isinstance(self.tree, Scalar) and isinstance(self.tree.value, str):
+            return self.tree.value
+        self.problem(f"{shown(self.name)} must be text, not {kind(self.tree)}.")
+        return None
+
+
+def kind(tree: Tree) -> str:
+    """What a value is, for a sentence."""
+    if isinstance(tree, Table):
+        return "a mapping"
+    if isinstance(tree, Listing):
+        return "a list"
+    if tree.value is None:
+        return "nothing"
+    if isinstance(tree.value, bool):
+        return f"the boolean {shown(tree.text)}"
+    if isinstance(tree.value, int | float):
+        return f"the number {shown(tree.text)}"
+    return shown(tree.text)
