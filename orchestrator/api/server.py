@@ -21,6 +21,7 @@ from gunicorn.app.base import BaseApplication
 from orchestrator import logs
 from orchestrator.api.app import create_app
 from orchestrator.control import ports as all_ports
+from orchestrator.control.configuration import Configuration
 from orchestrator.control.engine import InProcessEngine
 from orchestrator.control.execute import Executor
 from orchestrator.control.housekeeping import Housekeeping
@@ -78,7 +79,7 @@ def assemble(settings: Settings) -> Running:
     def wake(id: DeploymentId) -> None:
         engine.wake(id)
 
-    executor = Executor(ports, repository, wake)
+    executor = Executor(ports, repository, Configuration(ports, repository, wake))
     loop = Loop(repository, observer, executor, holder, patience(settings))
     engine = InProcessEngine(loop.run_once, _PassFailures(repository), ENGINE_THREADS)
     compiler = Compiler(settings.limits)

@@ -93,15 +93,21 @@ def get(connection: Connection, id: DeploymentId, *, for_update: bool = False) -
 
 
 def page(
-    connection: Connection, conditions: Collection[ColumnElement[bool]], page: int, size: int
+    connection: Connection,
+    conditions: Collection[ColumnElement[bool]],
+    page: int,
+    size: int,
+    order: tuple[str, bool] = ("created_at", True),
 ) -> Page:
+    """One page in the order of (column, whether it descends); younger first where that is equal."""
+    column = deployments.c[order[0]]
     total = connection.execute(
         select(func.count()).select_from(deployments).where(*conditions)
     ).scalar_one()
     rows = connection.execute(
         select(deployments)
         .where(*conditions)
-        .order_by(deployments.c.created_at.desc(), deployments.c.number.desc())
+        .order_by(column.desc() if order[1] else column.asc(), deployments.c.number.desc())
         .offset(page * size)
         .limit(size)
     )
@@ -109,7 +115,10 @@ def page(
 
 
 def conditions(
-    owner: Principal | None, user_group: str | None, include_deleted: bool
+    owner: Principal | None,
+    user_group: str | None,
+    include_deleted: bool,
+    status: DeploymentStatus | None = None,
 ) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     if owner is not None:
@@ -119,6 +128,8 @@ def conditions(
         wanted.append(deployments.c.user_group == user_group)
     if not include_deleted:
         wanted.append(deployments.c.status != _DELETED)
+    if status is not None:
+        wanted.append(deployments.c.status == status.value)
     return wanted
 
 

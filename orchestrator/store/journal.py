@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, insert, not_, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, exists, insert, not_, or_, select, update
 
-from orchestrator.model import DeploymentId, Event, EventKind, NodeName
+from orchestrator.model import DeploymentId, Event, EventKind, NodeName, Principal
 from orchestrator.store.schema import counters, deployments, events, nodes
 
 _UNPRINTABLE = {0: "\N{REPLACEMENT CHARACTER}"}  # PostgreSQL stores no NUL
@@ -23,12 +23,17 @@ _UNPRINTABLE = {0: "\N{REPLACEMENT CHARACTER}"}  # PostgreSQL stores no NUL
 
 @dataclass(frozen=True)
 class Filter:
-    """Which events are wanted; None and an empty ``kinds`` are all."""
+    """Which events are wanted; None and an empty ``kinds`` are all.
+
+    ``owner`` wants those of deployments that are this principal's.
+    """
 
     deployment: DeploymentId | None = None
     node: NodeName | None = None
     kinds: Sequence[EventKind] = ()
     failed: bool | None = None
+    owner: Principal | None = None
+    phase: str | None = None
 
 
 def append(connection: Connection, new: Sequence[Event]) -> None:
@@ -55,6 +60,17 @@ def last_sequence(connection: Connection) -> int:
 
 def read(connection: Connection, wanted: Filter, since: int, limit: int) -> tuple[Event, ...]:
     """The first ``limit`` wanted events after ``since``, oldest first."""
+    query = _wanted(wanted, since).order_by(events.c.sequence).limit(limit)
+    return tuple(_event(row) for row in connection.execute(query))
+
+
+def read_last(connection: Connection, wanted: Filter, limit: int) -> tuple[Event, ...]:
+    """The last ``limit`` wanted events, oldest first."""
+    query = _wanted(wanted, 0).order_by(events.c.sequence.desc()).limit(limit)
+    return tuple(reversed([_event(row) for row in connection.execute(query)]))
+
+
+def _wanted(wanted: Filter, since: int) -> Select[Any]:
     query = select(events).where(events.c.sequence > since)
     if wanted.deployment is not None:
         query = query.where(events.c.deployment == wanted.deployment)
@@ -64,8 +80,15 @@ def read(connection: Connection, wanted: Filter, since: int, limit: int) -> tupl
         query = query.where(events.c.kind.in_([kind.value for kind in wanted.kinds]))
     if wanted.failed is not None:
         query = query.where(events.c.failed == wanted.failed)
-    rows = connection.execute(query.order_by(events.c.sequence).limit(limit))
-    return tuple(_event(row) for row in rows)
+    if wanted.phase is not None:
+        query = query.where(events.c.phase == wanted.phase)
+    if wanted.owner is not None:
+        own = select(deployments.c.id).where(
+            deployments.c.owner_issuer == wanted.owner.issuer,
+            deployments.c.owner_subject == wanted.owner.subject,
+        )
+        query = query.where(events.c.deployment.in_(own))
+    return query
 
 
 def prune(connection: Connection, before: float) -> None:

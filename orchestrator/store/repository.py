@@ -7,7 +7,7 @@ Every method is one transaction: it happens whole or not at all.  All of them ma
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import update
 
@@ -106,11 +106,16 @@ class Repository:
         size: int = 10,
         user_group: str | None = None,
         include_deleted: bool = False,
+        status: DeploymentStatus | None = None,
+        order: tuple[Literal["created_at", "updated_at", "status"], bool] = ("created_at", True),
     ) -> Page:
-        """The deployments of ``owner`` (None: of everybody), newest first."""
-        wanted = deployments.conditions(owner, user_group, include_deleted)
+        """The deployments of ``owner`` (None: of everybody), newest first.
+
+        ``order`` is the column to sort by and whether it descends.
+        """
+        wanted = deployments.conditions(owner, user_group, include_deleted, status)
         with self._database.read() as connection:
-            return deployments.page(connection, wanted, page, size)
+            return deployments.page(connection, wanted, page, size, order)
 
     def change(
         self,
@@ -269,11 +274,27 @@ class Repository:
         node: NodeName | None = None,
         kinds: Sequence[EventKind] = (),
         failed: bool | None = None,
+        owner: Principal | None = None,
+        phase: str | None = None,
     ) -> tuple[Event, ...]:
         """The first ``limit`` events with a sequence above ``since``, oldest first."""
-        wanted = journal.Filter(deployment, node, kinds, failed)
+        wanted = journal.Filter(deployment, node, kinds, failed, owner, phase)
         with self._database.read() as connection:
             return journal.read(connection, wanted, since, limit)
+
+    def last_events(
+        self,
+        limit: int,
+        *,
+        deployment: DeploymentId,
+        node: NodeName | None = None,
+        failed: bool | None = None,
+        phase: str | None = None,
+    ) -> tuple[Event, ...]:
+        """The last ``limit`` events of the deployment, oldest first."""
+        wanted = journal.Filter(deployment, node, (), failed, phase=phase)
+        with self._database.read() as connection:
+            return journal.read_last(connection, wanted, limit)
 
     def last_sequence(self) -> int:
         """The sequence of the newest event; 0 when there was none."""

@@ -1,0 +1,265 @@
+"""Errors as problem+json (RFC 9457), one registry of codes, and nothing that was sent in them.
+
+``docs/user/errors`` is served from the registry at ``/docs/errors``: it is what ``type`` points at.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, Response, json
+from pydantic import ValidationError
+from werkzeug.exceptions import HTTPException
+
+from orchestrator.api import requests
+from orchestrator.errors import PortError, UserError
+from orchestrator.tosca.problems import TemplateInvalid
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+ERRORS_PATH = "/docs/errors"
+_LONGEST_NAME = 64
+
+
+@dataclass(frozen=True)
+class Code:
+    """A code of ours: its HTTP status, its title, and what the documentation says of it."""
+
+    status: int
+    title: str
+    meaning: str
+
+
+CODES: dict[str, Code] = {
+    "request-invalid": Code(
+        400,
+        "The request cannot be used",
+        "A field of the body, a query parameter or a header is unknown, missing or out of range. "
+        "`errors` names each.",
+    ),
+    "json-invalid": Code(
+        400,
+        "The body is not a JSON object",
+        "The body cannot be read as JSON in UTF-8, is not an object, or names a field twice.",
+    ),
+    "template-invalid": Code(
+        400,
+        "The template cannot be used",
+        "The template has problems; `errors` gives file, line, column and path of each, and where "
+        "there is one a suggestion. `vacuo validate` shows the same.",
+    ),
+    "token-missing": Code(
+        401, "A token is needed", "Send `Authorization: Bearer …`; `vacuo login` gets a token."
+    ),
+    "token-invalid": Code(
+        401,
+        "The token is not accepted",
+        "It is not a token of an issuer that this server trusts, or it is not meant for it.",
+    ),
+    "token-expired": Code(401, "The token has expired", "Log in again: `vacuo login`."),
+    "forbidden": Code(403, "This is not allowed", "The token is good and does not allow this."),
+    "not-found": Code(
+        404,
+        "There is nothing here",
+        "The thing does not exist, or it is not yours to see: the two look alike on purpose.",
+    ),
+    "method-not-allowed": Code(
+        405, "The method does not fit", "`Allow` in the answer names those that do."
+    ),
+    "conflict": Code(
+        409,
+        "The request does not fit the state",
+        "Such as an update of a deployment that is being deleted, or an `Idempotency-Key` that was "
+        "used for something else.",
+    ),
+    "too-large": Code(
+        413, "The body is too large", "The limit is `limits.templateBytes` of `GET /info`."
+    ),
+    "media-type": Code(415, "The body is not JSON", "Send `Content-Type: application/json`."),
+    "internal": Code(
+        500,
+        "The server failed",
+        "A fault of Vacuo. The server's log has the rest, under the correlation id of the answer.",
+    ),
+    "site-failed": Code(
+        502, "A site or pool did not answer as it should", "`why` tells what it said."
+    ),
+    "issuer-unreachable": Code(
+        503,
+        "The issuer of the token cannot be reached",
+        "Its keys are needed to check the token; the token itself may be good. Try again.",
+    ),
+    "unavailable": Code(503, "The server cannot do this now", "Try again; see `GET /readyz`."),
+    "too-many-streams": Code(
+        503,
+        "Too many event streams are open",
+        "Ask for JSON with `since` instead of a stream, or try again.",
+    ),
+}
+
+_CODE_OF_STATUS = {
+    400: "request-invalid",
+    401: "token-invalid",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    409: "conflict",
+    413: "too-large",
+    415: "media-type",
+    503: "unavailable",
+}
+
+
+@dataclass
+class RequestInvalid(UserError):
+    """A request whose fields are wrong; ``errors`` has one entry for each."""
+
+    what: str = "The request cannot be used."
+    attempt: str = "see docs/user/api.md or GET /openapi.json"
+    code: str = "request-invalid"
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+
+def entry(
+    sentence: str, *, path: str | None = None, suggestion: str = "", **place: Any
+) -> dict[str, Any]:
+    """One element of ``errors``; ``place`` may have file, line and column."""
+    return {
+        "file": place.get("file") or None,
+        "line": place.get("line") or None,
+        "column": place.get("column") or None,
+        "path": path or None,
+        "sentence": sentence,
+        "suggestion": suggestion,
+    }
+
+
+def from_validation(error: ValidationError) -> RequestInvalid:
+    """The problems that pydantic found, by name of the field and never with what was sent."""
+    errors = []
+    for found in error.errors(include_input=False, include_url=False, include_context=False):
+        path = ".".join(str(part)[:_LONGEST_NAME] for part in found["loc"]) or None
+        if found["type"] == "extra_forbidden":
+            errors.append(entry(f"There is no field {path}.", path=path))
+        elif found["type"] == "missing":
+            errors.append(entry(f"The field {path} is missing.", path=path))
+        else:
+            message = found["msg"].removeprefix("Value error, ").rstrip(".")
+            errors.append(entry(f"{path or 'The request'}: {message}.", path=path))
+    return RequestInvalid(why=" ".join(error["sentence"] for error in errors[:3]), errors=errors)
+
+
+def document(
+    error: UserError, errors: Sequence[Mapping[str, Any]] = (), status: int | None = None
+) -> dict[str, Any]:
+    """The members of the problem; see ``docs/user/api.md``."""
+    known = CODES.get(error.code)
+    detail = f"{error.what} {error.why}".strip()
+    return {
+        "type": f"{ERRORS_PATH}#{error.code}",
+        "title": known.title if known else "The request cannot be fulfilled",
+        "status": status or error.status,
+        "detail": detail,
+        "code": error.code,
+        "what": error.what,
+        "why": error.why,
+        "attempt": error.attempt,
+        "message": detail,
+        "correlation": requests.correlation(),
+        "errors": list(errors),
+    }
+
+
+def answer(error: UserError, errors: Sequence[Mapping[str, Any]] = ()) -> Response:
+    """The whole answer for ``error``."""
+    body = json.dumps(document(error, errors))
+    response = Response(body, status=error.status, content_type=MEDIA_TYPE)
+    if error.status == 401:
+        hint = "" if error.code == "token-missing" else ', error="invalid_token"'
+        response.headers["WWW-Authenticate"] = f'Bearer realm="vacuo"{hint}'
+    if error.status == 503:
+        response.headers["Retry-After"] = "5"
+    return response
+
+
+def register(app: Flask) -> None:
+    """Make every error of ``app`` a problem."""
+    app.register_error_handler(TemplateInvalid, _template_invalid)
+    app.register_error_handler(UserError, _user_error)
+    app.register_error_handler(PortError, _port_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _internal)
+
+
+def _template_invalid(error: TemplateInvalid) -> Response:
+    errors = [
+        entry(
+            problem.sentence,
+            path=problem.path,
+            suggestion=problem.suggestion,
+            file=problem.file,
+            line=problem.line,
+            column=problem.column,
+        )
+        for problem in error.problems
+    ]
+    return answer(error, errors)
+
+
+def _user_error(error: UserError) -> Response:
+    return answer(error, error.errors if isinstance(error, RequestInvalid) else ())
+
+
+def _port_error(error: PortError) -> Response:
+    log.warning("a site or pool failed a request: %s", error)
+    return answer(
+        UserError(
+            "A site or a pool did not do what the request needs.",
+            f"{error}".rstrip(".") + ".",
+            "vacuo doctor",
+            "site-failed",
+            502,
+        )
+    )
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status < 400:
+        return Response(status=status, headers=error.get_headers())
+    code = _CODE_OF_STATUS.get(status, "internal" if status >= 500 else "request-invalid")
+    sentences = {
+        404: "There is nothing at this path.",
+        405: "The method does not fit this path.",
+        413: "The body is larger than this server reads.",
+    }
+    what = sentences.get(status, f"{CODES[code].title}.")
+    response = answer(UserError(what, code=code, status=status))
+    for name, value in error.get_headers():
+        if name in ("Allow", "Retry-After"):
+            response.headers[name] = value
+    return response
+
+
+def _internal(error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return answer(
+        UserError(
+            "The server failed on this request.",
+            attempt="look for the correlation id in the server's log",
+            code="internal",
+            status=500,
+        )
+    )
+
+
+def errors_page() -> str:
+    """The registry as Markdown, with an anchor for each code."""
+    lines = ["# Error codes of the API", ""]
+    for name, code in CODES.items():
+        lines += [f"## {name}", "", f"{code.status}: {code.title}. {code.meaning}", ""]
+    return "\n".join(lines)
