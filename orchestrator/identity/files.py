@@ -49,10 +49,14 @@ def read_private(path: Path) -> str:
 
     Raises :class:`FileNotFoundError`, or :class:`UserError` where others have access to it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    # Without O_NONBLOCK a pipe that somebody put there would hold us for ever.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags)
     with os.fdopen(descriptor, encoding="utf-8") as file:
         found = os.fstat(file.fileno())
-        if found.st_uid != os.geteuid():
+        if not stat.S_ISREG(found.st_mode):
+            why, attempt = "It is not a plain file.", "remove it"
+        elif found.st_uid != os.geteuid():
             why, attempt = f"It belongs to the user with id {found.st_uid}.", "remove it"
         elif stat.S_IMODE(found.st_mode) & _OTHERS:
             why, attempt = "Other users can read or change it.", f"chmod 600 {path}"

@@ -32,6 +32,10 @@ FETCH_SECONDS = 5.0
 MAXIMUM_BODY = 256 * 1024
 MAXIMUM_KEYS = 100
 _MINIMUM_RSA_BITS = 2048
+# For httpx: a proxy of the environment is for the world outside, not for this machine.
+DIRECT: Mapping[str, httpx.BaseTransport | None] = {
+    f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")
+}
 
 # (kty, crv) to the one algorithm a key of that kind is used with.
 _ALGORITHMS = {
@@ -99,7 +103,10 @@ def fetch(url: str) -> bytes:
     deadline = time.monotonic() + FETCH_SECONDS
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     try:
-        with httpx.stream("GET", url, headers=headers, timeout=FETCH_SECONDS) as answer:
+        with (
+            httpx.Client(mounts=DIRECT, timeout=FETCH_SECONDS) as client,
+            client.stream("GET", url, headers=headers) as answer,
+        ):
             if answer.status_code != 200:
                 raise KeysUnavailable(f"{url} answered {answer.status_code}")
             body = b""

@@ -1,0 +1,308 @@
+"""Conversations with an issuer: device flow, client credentials, refresh, revocation.
+
+Authlib builds the requests; what it is given and what comes back is checked here.  A login never
+shows its tokens in a representation.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from orchestrator.errors import UserError
+from orchestrator.identity.files import read_private
+from orchestrator.identity.keys import DIRECT, is_safe_url
+
+SCOPE = "offline_access"
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+_HTTP_SECONDS = 15.0
+_ASSUMED_LIFETIME = 3600
+_SLOWER_SECONDS = 5  # RFC 8628, 3.5
+_SLOWEST_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class LoginTarget:
+    """An issuer that a server trusts, and what to ask it for.  From ``GET /info``."""
+
+    name: str
+    issuer: str
+    client_id: str
+    audience: str
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """What a person needs to approve a login elsewhere.  ``expires_in`` is in seconds."""
+
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str | None
+    expires_in: float
+
+
+@dataclass(frozen=True)
+class Login:
+    """Tokens of one issuer for one server; ``expires_at`` is that of the access token.
+
+    ``client_file`` is where the secret of a client lives that gets a new token by itself.
+    """
+
+    target: LoginTarget
+    access_token: str = field(repr=False)
+    expires_at: float
+    refresh_token: str | None = field(default=None, repr=False)
+    client_file: str | None = None
+
+    @property
+    def renewable(self) -> bool:
+        return self.refresh_token is not None or self.client_file is not None
+
+
+class LoginEnded(UserError):
+    """The issuer does not renew the login: the person must log in again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("Your login has ended.", why, "vacuo login", "login-ended", 401)
+
+
+class IssuerSilent(UserError):
+    """The issuer could not be reached, or did not answer as an issuer does."""
+
+    def __init__(self, issuer: str, why: str) -> None:
+        super().__init__(
+            f"The issuer {issuer} cannot be reached.",
+            why,
+            "try again in a minute",
+            "issuer-unreachable",
+            503,
+        )
+
+
+@dataclass(frozen=True)
+class IssuerClient:
+    """Speaks to the issuer of ``target``.  ``transport`` replaces the network in tests."""
+
+    target: LoginTarget
+    transport: httpx.BaseTransport | None = None
+    now: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+    def device_flow(self, on_code: Callable[[DeviceCode], None]) -> Login:
+        """Start a device flow, show its code through ``on_code``, wait for the approval."""
+        metadata = self._metadata()
+        endpoint = self._endpoint(metadata, "device_authorization_endpoint")
+        token_endpoint = self._endpoint(metadata, "token_endpoint")
+        with self._speaking() as client:
+            answer = client.post(
+                endpoint,
+                data={
+                    "client_id": self.target.client_id,
+                    "scope": SCOPE,
+                    "audience": self.target.audience,
+                },
+                withhold_token=True,
+            )
+            started = _device_answer(answer, self.target.issuer)
+            code = _device_code(started, self.target.issuer)
+            interval = _between(1.0, started.get("interval", 5), _SLOWEST_SECONDS)
+        deadline = self.now() + code.expires_in
+        on_code(code)
+        while self.now() < deadline:
+            self.sleep(interval)
+            with self._speaking() as client:
+                tokens, interval = self._poll(client, token_endpoint, started, interval)
+                if tokens is not None:
+                    return self._login(tokens)
+        raise _refusal("expired_token")
+
+    def client_credentials(self, client_file: Path) -> Login:
+        """The token of the client whose id and secret are in ``client_file`` (mode 0600)."""
+        client_id, secret = _read_client(client_file)
+        endpoint = self._endpoint(self._metadata(), "token_endpoint")
+        with self._speaking(client_id, secret) as client:
+            tokens = client.fetch_token(
+                endpoint, grant_type="client_credentials", audience=self.target.audience
+            )
+        login = self._login(tokens)
+        return replace(login, refresh_token=None, client_file=str(client_file))
+
+    def renew(self, login: Login) -> Login:
+        """A login with a new access token.  Raises :class:`LoginEnded` where there is none."""
+        if login.client_file is not None:
+            return self.client_credentials(Path(login.client_file))
+        if login.refresh_token is None:
+            raise LoginEnded("It has no refresh token, and its access token has expired.")
+        endpoint = self._endpoint(self._metadata(), "token_endpoint")
+        with self._speaking() as client:
+            tokens = client.refresh_token(
+                endpoint, refresh_token=login.refresh_token, audience=self.target.audience
+            )
+        return self._login(tokens, login.refresh_token)
+
+    def revoke(self, login: Login) -> None:
+        """Ask the issuer to forget the refresh token, where it has a way to."""
+        metadata = self._metadata()
+        if login.refresh_token is None or "revocation_endpoint" not in metadata:
+            return
+        endpoint = self._endpoint(metadata, "revocation_endpoint")
+        with self._speaking() as client:
+            client.revoke_token(endpoint, token=login.refresh_token)
+
+    def _poll(
+        self, client: Any, endpoint: str, started: Mapping[str, Any], interval: float
+    ) -> tuple[Mapping[str, Any] | None, float]:
+        from authlib.integrations.base_client import OAuthError
+
+        try:
+            tokens = client.fetch_token(
+                endpoint,
+                grant_type=DEVICE_GRANT,
+                device_code=started["device_code"],
+                audience=self.target.audience,
+            )
+        except httpx.TransportError:
+            # RFC 8628, 3.5: back off, do not give up.
+            return None, _between(1.0, interval * 2, _SLOWEST_SECONDS)
+        except OAuthError as error:
+            if error.error == "authorization_pending":
+                return None, interval
+            if error.error == "slow_down":
+                return None, interval + _SLOWER_SECONDS
+            raise
+        return tokens, interval
+
+    def _login(self, tokens: Mapping[str, Any], refresh_token: str | None = None) -> Login:
+        access = tokens.get("access_token")
+        lifetime = tokens.get("expires_in", _ASSUMED_LIFETIME)
+        if not isinstance(access, str) or str(tokens.get("token_type", "")).lower() != "bearer":
+            raise IssuerSilent(self.target.issuer, "Its answer holds no bearer token.")
+        return Login(
+            self.target,
+            access,
+            self.now() + _between(1.0, lifetime, 86400.0),
+            tokens.get("refresh_token") or refresh_token,
+        )
+
+    def _metadata(self) -> Mapping[str, Any]:
+        issuer = self.target.issuer
+        if not is_safe_url(issuer):
+            raise IssuerSilent(issuer, "Its address is not https.")
+        with self._speaking() as client:
+            url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+            answer = client.get(url, withhold_token=True)
+        if answer.status_code != httpx.codes.OK:
+            raise IssuerSilent(issuer, f"Its discovery document answered {answer.status_code}.")
+        with self._understanding():
+            found = answer.json()
+            if found["issuer"].rstrip("/") == issuer.rstrip("/"):
+                return dict(found)
+        raise IssuerSilent(issuer, "Its discovery document names another issuer.")
+
+    def _endpoint(self, metadata: Mapping[str, Any], name: str) -> str:
+        url = metadata.get(name)
+        if isinstance(url, str) and is_safe_url(url):
+            return url
+        raise IssuerSilent(self.target.issuer, f"It offers no {name} with an https address.")
+
+    @contextmanager
+    def _speaking(self, client_id: str | None = None, secret: str | None = None) -> Iterator[Any]:
+        """An Authlib client; its errors, and those of the network, in our terms."""
+        with warnings.catch_warnings():
+            # Authlib recommends a successor of httpx to everybody who imports this.
+            import authlib.deprecate  # noqa: F401
+
+            warnings.simplefilter("ignore")
+            from authlib.integrations.base_client import OAuthError
+            from authlib.integrations.httpx_client import OAuth2Client
+        client = OAuth2Client(
+            client_id or self.target.client_id,
+            secret,
+            timeout=_HTTP_SECONDS,
+            follow_redirects=False,
+            transport=self.transport,
+            mounts=None if self.transport else DIRECT,
+        )
+        try:
+            with client, self._understanding():
+                yield client
+        except OAuthError as error:
+            raise _refusal(str(error.error)) from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise IssuerSilent(self.target.issuer, f"{type(error).__name__}.") from None
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise IssuerSilent(self.target.issuer, "Its answer is not what OAuth 2 says.") from None
+
+
+def _refusal(code: str) -> UserError:
+    if code == "access_denied":
+        return UserError("The login was denied.", attempt="vacuo login", code="login-denied")
+    if code == "expired_token":
+        why = "Nobody approved the code in time."
+        return UserError("The login did not happen.", why, "vacuo login", "login-expired")
+    if code == "invalid_client":
+        return UserError(
+            "The issuer does not know this client.",
+            "Its id is not registered there, or its secret is another one.",
+            "ask the server's administrator (iam/README.md tells how to register it)",
+            "login-failed",
+        )
+    safe = code if code.isidentifier() and code.isascii() else "an unknown error"
+    return LoginEnded(f"The issuer answered {safe}.")
+
+
+def _between(low: float, value: object, high: float) -> float:
+    """``value``, which an issuer sent, as a number within bounds; :class:`ValueError` if none."""
+    return min(max(low, float(str(value))), high)
+
+
+def _device_answer(answer: httpx.Response, issuer: str) -> Mapping[str, Any]:
+    found = answer.json()
+    if isinstance(found.get("error"), str):
+        raise _refusal(found["error"])
+    if answer.status_code != httpx.codes.OK or not isinstance(found["device_code"], str):
+        raise IssuerSilent(issuer, f"Its device endpoint answered {answer.status_code}.")
+    return dict(found)
+
+
+def _device_code(started: Mapping[str, Any], issuer: str) -> DeviceCode:
+    """The code as shown; an issuer must not be able to write escape sequences to a terminal."""
+    complete = started.get("verification_uri_complete")
+    code = DeviceCode(
+        str(started["user_code"]),
+        str(started["verification_uri"]),
+        str(complete) if complete else None,
+        _between(1.0, started["expires_in"], 3600.0),
+    )
+    urls = [code.verification_uri, *([code.verification_uri_complete] if complete else [])]
+    if not code.user_code.isprintable() or not all(is_safe_url(url) for url in urls):
+        raise IssuerSilent(issuer, "Its device code cannot be shown.")
+    return code
+
+
+def _read_client(path: Path) -> tuple[str, str]:
+    try:
+        entry = json.loads(read_private(path))
+        client_id, secret = entry["client_id"], entry["client_secret"]
+    except (OSError, ValueError, KeyError, TypeError):
+        client_id = secret = None
+    if isinstance(client_id, str) and isinstance(secret, str):
+        return client_id, secret
+    raise UserError(
+        f"The client file {path} cannot be read.",
+        'It is a JSON object with "client_id" and "client_secret", mode 0600.',
+        code="secret-file",
+    )
