@@ -4,11 +4,6 @@ Three ways to an engine, tried in this order: an endpoint that the configuration
 a service and stores of our own; Docker where podman is absent.  The rest of Vacuo sees one
 :class:`Engine` and speaks to it through docker-py, which both podman and dockerd understand.
 
-What podman needs differs from machine to machine, so it is worked out from facts
-(:func:`probe`, the only function here that looks) by a pure function (:func:`containers_conf`):
-nothing is overridden that works as it comes.  The stores, networks and locks are always our own, so
-that neither a person's ``podman system prune`` nor ours touches what belongs to the other.
-
 From a shell::
 
     eval "$(python3 -m orchestrator.providers.container_engine --env)"   # then: podman ps
@@ -22,11 +17,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import fcntl
-import hashlib
-import ipaddress
 import json
 import os
-import resource
 import shlex
 import shutil
 import socket
@@ -41,6 +33,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import Retryable, Terminal
+from orchestrator.providers.podman_configuration import (
+    probe,
+    runtime_directory,
+    write_configuration,
+)
 
 if TYPE_CHECKING:
     import docker
@@ -48,8 +45,6 @@ if TYPE_CHECKING:
 DEFAULT_DIRECTORY = Path("/var/lib/vacuo/engine")
 DIRECTORY_VARIABLE = "VACUO_ENGINE_DIRECTORY"
 SHARED_IMAGES_IN_HOST = "/var/lib/shared-images"
-NETWORK = "vacuo"
-_CAP_SYS_RESOURCE = 24  # <linux/capability.h>
 _START_SECONDS = 30.0
 _REQUEST_SECONDS = 120.0
 
@@ -57,20 +52,6 @@ _REQUEST_SECONDS = 120.0
 class EngineKind(StrEnum):
     PODMAN = "podman"
     DOCKER = "docker"
-
-
-@dataclass(frozen=True)
-class MachineFacts:
-    """What decides how podman must be set up here.
-
-    ``hard_limits`` are what podman may give (open files, processes); None stands for no limit.
-    """
-
-    unified_cgroups: bool
-    systemd: bool
-    may_raise_limits: bool
-    hard_limits: tuple[int | None, int | None]
-    runtimes: frozenset[str]  # of crun and runc, those installed
 
 
 @dataclass(frozen=True)
@@ -94,7 +75,7 @@ class Engine:
     @property
     def runtime_directory(self) -> Path:
         """Sockets, locks and run roots: on a file system that a reboot empties."""
-        return _runtime_directory(self.directory)
+        return runtime_directory(self.directory)
 
 
 # --- finding one ----------------------------------------------------------------------------------
@@ -116,7 +97,7 @@ def find_engine(directory: Path | None = None, endpoint: str | None = None) -> E
         return Engine(kind, endpoint, directory, {}, managed=False)
     if shutil.which("podman"):
         environment = write_configuration(directory, probe())
-        socket_path = _runtime_directory(directory) / "podman.sock"
+        socket_path = runtime_directory(directory) / "podman.sock"
         return Engine(EngineKind.PODMAN, f"unix://{socket_path}", directory, environment, True)
     docker_endpoint = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not docker_endpoint.startswith("unix://") or Path(docker_endpoint[7:]).is_socket():
@@ -125,106 +106,6 @@ def find_engine(directory: Path | None = None, endpoint: str | None = None) -> E
         "There is no container engine on this machine: podman is not installed and no Docker "
         "socket exists. Try: setup/bootstrap.sh, or apt-get install podman."
     )
-
-
-def probe() -> MachineFacts:
-    """Look at this machine."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    processes = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-    # Podman lowers its own limit to the highest process id, and cannot raise it again.
-    highest = int(Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii"))
-    if processes == resource.RLIM_INFINITY or processes > highest:
-        processes = highest
-    return MachineFacts(
-        unified_cgroups=Path("/sys/fs/cgroup/cgroup.controllers").exists(),
-        systemd=Path("/run/systemd/system").is_dir(),
-        may_raise_limits=bool(int(effective.split()[1], 16) >> _CAP_SYS_RESOURCE & 1),
-        hard_limits=(None if files == resource.RLIM_INFINITY else files, processes),
-        runtimes=frozenset(name for name in ("crun", "runc") if shutil.which(name)),
-    )
-
-
-def containers_conf(facts: MachineFacts, directory: Path, subnet: str) -> str:
-    """The text of our ``containers.conf``: isolation always, the rest only where needed.
-
-    :raises Terminal: no installed runtime can work with this machine's cgroups.
-    """
-    containers, engine = [], [
-        f'tmp_dir = "{_runtime_directory(directory)}/libpod"',
-        # Locks in shared memory are one pool for all podmans of a machine, and the first start of
-        # one frees those of the others.
-        'lock_type = "file"',
-    ]
-    if not facts.may_raise_limits:
-        # Podman asks for more than the hard limits, and the container then fails to start.
-        named = zip(("nofile", "nproc"), facts.hard_limits, strict=True)
-        limits = [f'"{name}={limit}:{limit}"' for name, limit in named if limit is not None]
-        containers.append(f"default_ulimits = [{', '.join(limits)}]")
-    if not facts.systemd:
-        containers.append('log_driver = "k8s-file"')
-        engine += ['cgroup_manager = "cgroupfs"', 'events_logger = "file"']
-    if not facts.unified_cgroups:
-        if "runc" not in facts.runtimes:
-            raise Terminal(
-                "This machine has cgroups of version 1, which crun refuses, and runc is not "
-                "installed. Try: apt-get install runc."
-            )
-        engine.append('runtime = "runc"')
-    network = [
-        'network_backend = "netavark"',
-        f'network_config_dir = "{directory}/networks"',
-        f'default_subnet = "{subnet}"',
-    ]
-    sections = {"containers": containers, "engine": engine, "network": network}
-    lines = ["# Written by Vacuo from what it found on this machine; changes are overwritten."]
-    for name, settings in sections.items():
-        lines += ["", f"[{name}]", *settings]
-    return "\n".join(lines) + "\n"
-
-
-def storage_conf(directory: Path) -> str:
-    """The text of our ``storage.conf``: stores of our own, and the store that hosts share."""
-    return f"""# Written by Vacuo; changes are overwritten.
-[storage]
-driver = "overlay"
-graphroot = "{directory}/storage"
-runroot = "{_runtime_directory(directory)}/storage"
-[storage.options]
-additionalimagestores = ["{directory}/shared-images"]
-"""
-
-
-def write_configuration(directory: Path, facts: MachineFacts) -> Mapping[str, str]:
-    """Write podman's configuration under ``directory``; the environment that points to it."""
-    for name in ("storage", "shared-images", "networks"):
-        (directory / name).mkdir(parents=True, exist_ok=True)
-    subnet = _recorded_subnet(directory)
-    files = {
-        "containers.conf": containers_conf(facts, directory, subnet),
-        "storage.conf": storage_conf(directory),
-    }
-    for name, text in files.items():
-        _write_if_changed(directory / name, text)
-    return {
-        "CONTAINERS_CONF": str(directory / "containers.conf"),
-        "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
-        "PODMAN_IGNORE_CGROUPSV1_WARNING": "1",
-    }
-
-
-def free_subnet(directory: Path, taken: Sequence[ipaddress.IPv4Network]) -> str:
-    """A /20 of 10.64.0.0/10 that overlaps none of ``taken``; where the search begins depends on
-    ``directory``, so that two installations seldom meet."""
-    pool = ipaddress.ip_network("10.64.0.0/10")
-    assert isinstance(pool, ipaddress.IPv4Network)
-    candidates = list(pool.subnets(new_prefix=20))
-    first = int(_digest(directory), 16) % len(candidates)
-    for candidate in candidates[first:] + candidates[:first]:
-        if not any(candidate.overlaps(other) for other in taken):
-            return str(candidate)
-    raise Terminal("No free subnet is left in 10.64.0.0/10 on this machine.")
 
 
 # --- reaching it ----------------------------------------------------------------------------------
@@ -244,7 +125,7 @@ def connect(engine: Engine, timeout: float = _REQUEST_SECONDS) -> docker.DockerC
             base_url=engine.endpoint, version="1.41", timeout=int(timeout), max_pool_size=32
         )
     except docker.errors.DockerException as error:
-        raise Retryable(f"The container engine at {engine.endpoint} cannot be reached: {error}.")
+        raise Retryable(f"The container engine at {engine.endpoint} cannot be reached.") from error
 
 
 def ensure_service(engine: Engine) -> None:
@@ -326,44 +207,7 @@ def _connection(endpoint: str, timeout: float) -> HTTPConnection:
     return HTTPConnection(rest.rstrip("/"), timeout=timeout)
 
 
-# --- small things ---------------------------------------------------------------------------------
-
-
-def _digest(directory: Path) -> str:
-    return hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:8]
-
-
-def _runtime_directory(directory: Path) -> Path:
-    # Also short: the path of a socket must fit into 108 bytes.
-    return Path("/run/vacuo") / _digest(directory)
-
-
-def _recorded_subnet(directory: Path) -> str:
-    """The subnet chosen at the first run: it must not change while networks exist."""
-    record = directory / "subnet"
-    if not record.exists():
-        _write_if_changed(record, free_subnet(directory, _routed_networks()) + "\n")
-    return record.read_text(encoding="ascii").strip()
-
-
-def _routed_networks() -> list[ipaddress.IPv4Network]:
-    """Every network that this machine already has a route to, the default route apart."""
-    networks = []
-    for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
-        _, destination, _, _, _, _, _, mask = line.split()[:8]
-        # The kernel prints both in its own byte order.
-        address, netmask = (int.from_bytes(bytes.fromhex(word), "little") for word in (destination, mask))
-        if netmask:
-            networks.append(ipaddress.IPv4Network((address, netmask.bit_count())))
-    return networks
-
-
-def _write_if_changed(path: Path, text: str) -> None:
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)  # whoever reads it sees the old or the new, never a half
+# --- for shells -----------------------------------------------------------------------------------
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
