@@ -1,0 +1,96 @@
+"""``server`` and ``worker``: the process that does the work, started on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.text import Text
+
+from orchestrator import settings
+from orchestrator.cli import example, render, session
+from orchestrator.cli.redact import redacted
+from orchestrator.errors import UserError
+
+Configuration = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="VACUO_CONFIG",
+        help="The configuration; else ./vacuo.yaml, else /etc/vacuo/vacuo.yaml.",
+    ),
+]
+
+app = typer.Typer(
+    name="server",
+    help="Run the server here, or show its configuration.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def server(context: typer.Context, config: Configuration = None) -> None:
+    """Run the server on this machine (the same as: server start), or show its configuration."""
+    if context.invoked_subcommand is None:
+        _serve(session.of(context), config)
+    else:
+        context.obj = context.find_object(session.Session)
+        context.meta["vacuo.config"] = config
+
+
+@app.command()
+def start(context: typer.Context, config: Configuration = None) -> None:
+    """Start the server: the API and the control loop in one process, until it is stopped."""
+    _serve(session.of(context), config or context.meta.get("vacuo.config"))
+
+
+@app.command("config")
+def config_(
+    context: typer.Context,
+    config: Configuration = None,
+    defaults: Annotated[
+        bool,
+        typer.Option("--defaults", help="Print an example file in which every field is explained."),
+    ] = False,
+) -> None:
+    """Show the configuration as the server would use it; secrets are not shown."""
+    current = session.of(context)
+    if defaults:
+        text = example.document()
+        current.emit("example", text, [Text(text.rstrip("\n"))])
+        current.next("vacuo server config --config FILE")
+        return
+    path, effective = _effective(config or context.meta.get("vacuo.config"))
+    shown: Any = redacted(effective.model_dump(mode="json"))
+    text = yaml.safe_dump(shown, sort_keys=False, allow_unicode=True)
+    current.say(f"from {path}" if path else "no file was found: these are the defaults", "dim")
+    current.emit("config", shown, [Text(render.plain(text).rstrip("\n"))])
+    current.next("vacuo server start")
+
+
+def worker() -> None:
+    """Explain why there are no separate workers; exit code 1."""
+    raise UserError(
+        "There are no separate workers: many workers on one queue need PostgreSQL, and this "
+        "server runs its control loop in its own process over SQLite.",
+        attempt="vacuo server start, which does all the work itself",
+        code="no-workers",
+    )
+
+
+def _effective(config: Path | None) -> tuple[Path | None, settings.Settings]:
+    path = settings.find(str(config) if config else None)
+    return path, settings.load(path)
+
+
+def _serve(current: session.Session, config: Path | None) -> None:
+    path, effective = _effective(config)
+    current.say(f"configuration: {path or 'defaults'}; API: {effective.url}")
+    # The one command that is not a client: the server and all below it are loaded for it alone.
+    from orchestrator.api.server import serve
+
+    serve(effective)
