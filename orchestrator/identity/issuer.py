@@ -103,9 +103,8 @@ class _Minter:
 class DevelopmentIssuer:
     """A running development issuer.
 
-    ``issuer`` and ``keys`` are for the validator: ``TokenValidator([*settings.issuers,
-    development.issuer], local={development.issuer.issuer: development.keys})``.  ``client_file``
-    holds the client id and secret that scripts on this machine use.
+    ``issuer`` and ``keys`` are for the validator: ``TokenValidator(settings.issuers, own=this)``.
+    ``client_file`` holds the client id and secret that scripts on this machine use.
     """
 
     issuer: Issuer

@@ -15,7 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jwt
 
@@ -85,12 +85,21 @@ class IssuerUnavailable(UserError):
         self.retry_after = int(key_sources.PAUSE_SECONDS)
 
 
+class OwnIssuer(Protocol):
+    """An issuer that lives in this process, such as the development issuer."""
+
+    @property
+    def issuer(self) -> Issuer: ...
+
+    @property
+    def keys(self) -> KeySource: ...
+
+
 class TokenValidator:
     """Validates access tokens of ``issuers``.  Safe for use by many threads.
 
-    ``local`` has the keys of issuers that live in this process, by the issuer's exact name; all
-    other keys are fetched over HTTP.  Raises :class:`UserError` for issuers that cannot be told
-    apart or whose address is not https.
+    ``own`` is the issuer in this process, if there is one: its keys need no network.  Raises
+    :class:`UserError` for issuers that cannot be told apart or whose address is not https.
     """
 
     def __init__(
@@ -98,12 +107,16 @@ class TokenValidator:
         issuers: Sequence[Issuer],
         now: Callable[[], float] = time.time,
         fetch: Fetch = key_sources.fetch,
-        local: Mapping[str, KeySource] | None = None,
+        own: OwnIssuer | None = None,
     ) -> None:
         self._now = now
         self._trusted: dict[str, tuple[Issuer, KeySource]] = {}
-        for issuer in issuers:
-            source = (local or {}).get(issuer.issuer) or RemoteKeys(issuer, now, fetch)
+        sources: list[tuple[Issuer, KeySource]] = [
+            (issuer, RemoteKeys(issuer, now, fetch)) for issuer in issuers
+        ]
+        if own is not None:
+            sources.append((own.issuer, own.keys))
+        for issuer, source in sources:
             for name in (issuer.issuer, *issuer.aliases):
                 _check_name(issuer, name)
                 if self._trusted.setdefault(name, (issuer, source))[0] is not issuer:
