@@ -12,7 +12,8 @@ if command -v podman >/dev/null; then note podman; else note no-podman todo; fi
 # A hard limit that only CAP_SYS_RESOURCE may raise: podman's own defaults would be refused.
 effective=$(awk '/^CapEff/ {print $2}' /proc/self/status)
 if [ $(( 0x$effective >> 24 & 1 )) = 0 ]; then
-  note "limits $(ulimit -Hn) $(ulimit -Hu)"
+  # Not by ulimit: dash knows no limit of processes.
+  note "limits $(awk '/^Max open files/ {print $5}' /proc/self/limits) $(awk '/^Max processes/ {print $4}' /proc/self/limits)"
   configured default_ulimits || note limits-missing todo
 fi
 
