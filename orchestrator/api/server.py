@@ -20,7 +20,7 @@ from gunicorn.app.base import BaseApplication
 
 from orchestrator import logs
 from orchestrator.api.app import create_app
-from orchestrator.control import ports as all_ports
+from orchestrator.control import assembly
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.engine import InProcessEngine
 from orchestrator.control.execute import Executor
@@ -72,7 +72,7 @@ def assemble(settings: Settings) -> Running:
     """Everything of a server but its HTTP listener, running; the caller holds the ServerLock."""
     repository = Repository.open(settings.database_url)
     repository.void_leases()
-    ports = all_ports.build(settings)
+    ports = assembly.build(settings)
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     observer = Observer(ports, repository, holder)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 from orchestrator.configure.base import HostToConfigure, RoleCall, TaskEvent, TaskStatus
@@ -51,12 +51,13 @@ class Configuration:
         repository: Repository,
         wake: Callable[[DeploymentId], None],
         clock: Callable[[], float] = time.time,
+        threads: Executor | None = None,
     ) -> None:
         self._ports = ports
         self._repository = repository
         self._wake = wake
         self._clock = clock
-        self._threads = ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="configure")
+        self._threads = threads or ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="configure")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.ports import Ports
@@ -42,20 +42,21 @@ AT_ONCE = 8
 
 
 class Executor:
-    """Carries out intents through ``ports``; ``wake`` is called when background work ends."""
+    """Carries out intents through ``ports``; configuration runs go on in ``configuration``."""
 
     def __init__(
         self,
         ports: Ports,
         repository: Repository,
-        wake: Callable[[DeploymentId], None],
+        configuration: Configuration,
         clock: Callable[[], float] = time.time,
+        threads: futures.Executor | None = None,
     ) -> None:
         self._ports = ports
         self._repository = repository
+        self._configuration = configuration
         self._clock = clock
-        self._configuration = Configuration(ports, repository, wake, clock)
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="execute")
+        self._threads = threads or futures.ThreadPoolExecutor(AT_ONCE, thread_name_prefix="execute")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

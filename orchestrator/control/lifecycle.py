@@ -37,8 +37,6 @@ REPEAT_CREATE_SECONDS = 5.0
 LISTING_LAG_SECONDS = 60.0
 REPEAT_DELETE_SECONDS = 3.0
 REPEAT_DRAIN_SECONDS = 30.0
-# How much longer than its idle time a machine may stay before we end it ourselves.
-IDLE_GRACE_SECONDS = 60.0
 CONFIGURE_BACKOFF_SECONDS = 5.0
 
 FAILURES = frozenset({"create-failed", "boot-timed-out", "configure-failed", "join-timed-out"})
@@ -62,7 +60,6 @@ class Sight:
     reachable: bool
     run: Run | None
     create: Outcome | None
-    jobs_wait: bool  # in the group's pool; also true when that is not known
 
     @property
     def listed(self) -> Instance | None:
@@ -294,16 +291,9 @@ def _joined(node: Node, sight: Sight, context: Context) -> Step:
 
 
 def _at_work(node: Node, machine: Machine, sight: Sight, context: Context) -> Step:
-    """In the pool.  The startd leaves by itself when idle; this is for one that does not."""
     since = None if machine.jobs else (node.idle_since or context.now)
     if since != node.idle_since or node.missing_since is not None:
         node = replace(node, idle_since=since, missing_since=None)
-    policy = context.group.vacuum
-    if policy and since is not None and not sight.jobs_wait:
-        idle = context.now - since
-        if idle > policy.idle_seconds + IDLE_GRACE_SECONDS:
-            why = reason("no-longer-wanted", node=node.name, group=context.group.name)
-            return retire(node, context, why)
     return _wait(node, sight, None)
 
 

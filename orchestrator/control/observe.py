@@ -7,7 +7,8 @@ showing) or *unknown*, with a Reason; neither ever leads to a creation or a dele
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.control.ports import Ports
@@ -34,6 +35,7 @@ from orchestrator.reasons import Reason, reason
 from orchestrator.store.repository import Repository
 
 T = TypeVar("T")
+AT_ONCE = 16
 # With no living node there is nothing to follow; the listing then only serves to find orphans.
 QUIET_LISTING_SECONDS = 5.0
 
@@ -41,12 +43,18 @@ QUIET_LISTING_SECONDS = 5.0
 class Observer:
     """Looks at the world through ``ports``; remembers the last good answers."""
 
-    def __init__(self, ports: Ports, repository: Repository, holder: str) -> None:
+    def __init__(
+        self,
+        ports: Ports,
+        repository: Repository,
+        holder: str,
+        threads: Executor | None = None,
+    ) -> None:
         self._ports = ports
         self._repository = repository
         self._holder = holder
         self._last: dict[Hashable, Observed[Any]] = {}
-        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="observe")
+        self._threads = threads or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="observe")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -99,7 +107,7 @@ class Observer:
         for site, provider in self._ports.providers.items():
             key = ("list", site, deployment.id)
             keep = QUIET_LISTING_SECONDS if not living and not deployment.deleting else 0.0
-            call = _call(provider.list, deployment.id)
+            call = _tuple(partial(provider.list, deployment.id))
             listings[site] = self._submit(key, call, now, _unseen_site(site), keep)
         return listings
 
@@ -115,7 +123,7 @@ class Observer:
         for group in deployment.spec.groups:
             candidates: list[Offer | Rejection] = []
             for site, provider in self._ports.providers.items():
-                call = _call(provider.offers, group.requirements)
+                call = _tuple(partial(provider.offers, group.requirements))
                 key = ("offers", site, group.requirements)
                 answer = self._look(key, call, now, _unseen_site(site))
                 if answer.is_fresh:
@@ -135,7 +143,7 @@ class Observer:
     # --- pools ---------------------------------------------------------------------------------
 
     def _machines(self, pool: PoolName, now: float) -> Future[Observed[tuple[Machine, ...]]]:
-        call = _call(self._ports.pools[pool].machines)
+        call = _tuple(self._ports.pools[pool].machines)
         return self._submit(("machines", pool), call, now, _unseen_pool(pool))
 
     def _demand(
@@ -147,7 +155,7 @@ class Observer:
             if port and group.pool and group.vacuum and not deployment.deleting:
                 key = ("demand", deployment.id, group.name)
                 advertised = {**group.advertised, "VacuoDeployment": str(deployment.id)}
-                call = _call(port.demand, group.requirements, advertised)
+                call = partial(port.demand, group.requirements, advertised)
                 demand[group.name] = self._submit(key, call, now, _unseen_pool(group.pool))
         return demand
 
@@ -196,14 +204,9 @@ class Observer:
         return observed
 
 
-def _call(function: Callable[..., Sequence[T] | T], *arguments: object) -> Callable[[], Any]:
-    """The call, its answer made a tuple where it is a sequence: observations are immutable."""
-
-    def run() -> Any:
-        answer = function(*arguments)
-        return tuple(answer) if isinstance(answer, list) else answer
-
-    return run
+def _tuple(call: Callable[[], Sequence[T]]) -> Callable[[], tuple[T, ...]]:
+    """The call with its answer made immutable, as observations are."""
+    return lambda: tuple(call())
 
 
 def _unseen_site(site: SiteName) -> Callable[[Exception], Reason]:

@@ -77,7 +77,8 @@ class _Pass:
             self.ready.append(step.node)
 
     def context(self, group: NodeGroup) -> Context:
-        return Context(group, self.now, self.patience, self.deployment.forced)
+        forced = self.deployment.forced and self.deployment.deleting
+        return Context(group, self.now, self.patience, forced)
 
     def machines(self, pool: PoolName | None) -> Observed[tuple[Machine, ...]]:
         if pool is None:
@@ -146,18 +147,14 @@ def _group(deployment: Deployment, node: Node) -> NodeGroup:
 def _sight(work: _Pass, node: Node) -> Sight:
     group = _group(work.deployment, node)
     machine = None
-    jobs_wait = False
     if group.pool:
         machine = _only(work.machines(group.pool), node.name)
-        demand = work.demand(group)
-        jobs_wait = not demand.is_fresh or demand.value.jobs > 0
     return Sight(
         instance=_only(work.listing(node.site), node.name),
         machine=machine,
         reachable=node.name in work.seen.reachable,
         run=work.seen.runs.get(node.name),
         create=work.seen.creates.get(node.name),
-        jobs_wait=jobs_wait,
     )
 
 
@@ -219,6 +216,8 @@ def _scale(work: _Pass, group: NodeGroup) -> None:
         _grow(work, group, nodes, wanted.count - len(live))
     elif len(live) > wanted.count:
         _shrink(work, group, nodes, wanted.count)
+    else:
+        _retire_idle(work, group, live)
 
 
 def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> None:
@@ -252,6 +251,20 @@ def _shrink(work: _Pass, group: NodeGroup, nodes: Sequence[Node], count: int) ->
             why = reason("no-longer-wanted", node=node.name, group=group.name)
         work.take(retire(node, work.context(group), why))
         work.ready = [ready for ready in work.ready if ready.name != node.name]
+
+
+def _retire_idle(work: _Pass, group: NodeGroup, live: Sequence[Node]) -> None:
+    """End machines that have been idle too long, down to the floor.
+
+    A startd leaves by itself; this is for one that does not, and for groups with a floor, whose
+    startds must stay until somebody who can count tells them.
+    """
+    demand = work.demand(group)
+    if group.pool is None or not demand.is_fresh or demand.value.jobs:
+        return
+    for node in scaling.idle_too_long(group, live, work.now)[: len(live) - group.minimum]:
+        why = reason("no-longer-wanted", node=node.name, group=group.name)
+        work.take(retire(node, work.context(group), why))
 
 
 def _new_node(work: _Pass, group: NodeGroup, offer: Offer, index: int) -> Node:

@@ -19,6 +19,8 @@ from orchestrator.reasons import Reason, reason
 # After failures in a row the next try waits this long, doubled each time, up to the maximum.
 BACKOFF_SECONDS = 5.0
 BACKOFF_MAXIMUM_SECONDS = 300.0
+# How much longer than its idle time a machine that should leave by itself may stay.
+IDLE_GRACE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,22 @@ def backoff(nodes: Iterable[Node], now: float) -> tuple[int, float]:
     # The exponent is bounded: a row of thousands must not make a huge integer.
     pause = min(BACKOFF_MAXIMUM_SECONDS, BACKOFF_SECONDS * 2 ** min(len(failures) - 1, 10))
     return len(failures), max(0.0, max(failures) + pause - now)
+
+
+def idle_too_long(group: NodeGroup, live: Sequence[Node], now: float) -> list[Node]:
+    """The joined nodes whose idle time is over, longest idle first."""
+    if group.vacuum is None:
+        return []
+    leaves_by_itself = group.minimum == 0
+    patience = group.vacuum.idle_seconds + (IDLE_GRACE_SECONDS if leaves_by_itself else 0)
+    idle = [
+        (node.idle_since, node)
+        for node in live
+        if node.state is NodeState.JOINED
+        and node.idle_since is not None
+        and now - node.idle_since > patience
+    ]
+    return [node for _, node in sorted(idle, key=lambda pair: pair[0])]
 
 
 def surplus(nodes: Sequence[Node], machines: Sequence[Machine], count: int) -> list[Node]:

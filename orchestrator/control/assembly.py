@@ -1,0 +1,43 @@
+"""From settings to ports: which implementation stands behind each site and pool."""
+
+from __future__ import annotations
+
+from orchestrator.batch.base import BatchPool
+from orchestrator.batch.htcondor import HTCondorPool
+from orchestrator.batch.simulated import SimulatedPool
+from orchestrator.configure.ansible import AnsibleConfigurator
+from orchestrator.configure.base import Configurator
+from orchestrator.configure.simulated import SimulatedConfigurator
+from orchestrator.control.ports import Ports
+from orchestrator.model import PoolName, SiteName
+from orchestrator.providers.base import Provider
+from orchestrator.providers.local import LocalProvider
+from orchestrator.providers.simulated import SimulatedProvider
+from orchestrator.settings import Pool, Settings, Site
+from orchestrator.world import World
+
+
+def build(settings: Settings) -> Ports:
+    """The ports that ``settings`` name.  Simulated sites and pools share one world."""
+    world = World()
+    only_simulated = bool(settings.sites) and all(s.provider == "simulated" for s in settings.sites)
+    configurator: Configurator = (
+        SimulatedConfigurator(world) if only_simulated else AnsibleConfigurator(settings)
+    )
+    return Ports(
+        {SiteName(site.name): _provider(site, settings, world) for site in settings.sites},
+        {PoolName(pool.name): _pool(pool, settings, world) for pool in settings.pools},
+        configurator,
+    )
+
+
+def _provider(site: Site, settings: Settings, world: World) -> Provider:
+    if site.provider == "simulated":
+        return SimulatedProvider(site, world)
+    return LocalProvider(site, settings.data_directory)
+
+
+def _pool(pool: Pool, settings: Settings, world: World) -> BatchPool:
+    if pool.batch == "simulated":
+        return SimulatedPool(pool, world)
+    return HTCondorPool(pool, settings.data_directory)
