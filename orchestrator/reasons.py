@@ -143,6 +143,27 @@ REGISTRY: dict[str, ReasonText] = {
     "unresolved-value": ReasonText(
         "The value of {what} is not known yet.", "vacuo status {deployment}"
     ),
+    # why a job waits
+    "job-unknown": ReasonText("No schedd of pool {pool} has a job {job}."),
+    "job-not-waiting": ReasonText("Job {job} does not wait: it runs or has ended."),
+    "job-held": ReasonText("Job {job} is held: {why}.", "condor_release {job}"),
+    "pool-is-empty": ReasonText("Job {job} waits: pool {pool} has no machine now."),
+    "job-fits-nowhere": ReasonText(
+        "Job {job} waits: no machine of pool {pool} meets its requirement {clause}.",
+        "condor_q -better-analyze {job}",
+    ),
+    "machines-refuse-job": ReasonText(
+        "Job {job} would run on {machines} machines of pool {pool}, but their START expressions "
+        "refuse it.",
+        "condor_q -better-analyze {job}",
+    ),
+    "machines-full": ReasonText(
+        "Job {job} waits: all {machines} machines of pool {pool} that would take it are busy."
+    ),
+    "match-pending": ReasonText(
+        "Job {job} fits {machines} machines of pool {pool} and waits for the negotiator."
+    ),
+    "match-rejected": ReasonText("The negotiator of pool {pool} passed job {job} over: {why}."),
 }
 
 

@@ -12,11 +12,17 @@ from orchestrator.reasons import Reason
 
 @dataclass(frozen=True)
 class JoinCredential:
-    """What lets one node join: an IDTOKEN (HTCondor manual, "Introduction to IDTOKENS")."""
+    """What lets one node join: an IDTOKEN (HTCondor manual, "Introduction to IDTOKENS").
+
+    ``drain_key`` is the base64 of a signing-key file of this node alone.  A startd that has it in
+    its own ``SEC_PASSWORD_DIRECTORY``, named like the node, and that allows ``administrator`` of
+    :meth:`BatchPool.join_attributes`, can be drained; empty where draining needs no key.
+    """
 
     token: str = field(repr=False)
     identity: str
     expires_at: float
+    drain_key: str = field(default="", repr=False)
 
 
 class BatchPool(Protocol):
