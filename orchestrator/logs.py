@@ -2,7 +2,8 @@
 
 Every record carries the deployment, the node and the correlation id of the work it belongs to,
 taken from context variables: a request handler or a pass binds them once with :func:`bound`, and
-whatever logs below need not know.  A thread starts with none; pass :func:`context` on.
+whatever logs below need not know; ``extra`` of one call counts more.  A thread starts with none;
+pass :func:`context` on.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ class _Formatter(logging.Formatter):
         return f"{seconds}.{int(record.msecs):03d}Z"
 
     def _fields(self, record: logging.LogRecord) -> dict[str, str]:
-        bound_now: Mapping[str, str] = getattr(record, "vacuo", {})
-        return {name: bound_now[name] for name in FIELDS if name in bound_now}
+        found: dict[str, str] = dict(getattr(record, "vacuo", {}))
+        found |= {name: str(record.__dict__[name]) for name in FIELDS if name in record.__dict__}
+        return {name: found[name] for name in FIELDS if name in found}
 
     def _trace(self, record: logging.LogRecord) -> str:
         if record.exc_info and not record.exc_text:

@@ -239,7 +239,9 @@ class Resource(_Answer):
     memory_mb: int
     address: str | None
     joined_at: str | None
-    last_seen_in_pool: str | None
+    pool: str | None
+    missing_since: str | None
+    idle_since: str | None
     attempts: int
     reason: Reason | None
     links: list[Link]

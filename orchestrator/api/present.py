@@ -155,7 +155,9 @@ def resource(node: Node, spec: DeploymentSpec, base: str) -> models.Resource:
         memory_mb=node.memory_mb,
         address=node.address,
         joined_at=_time(node.joined_at),
-        last_seen_in_pool=_time(node.last_seen_in_pool),
+        pool=node.pool,
+        missing_since=_time(node.missing_since),
+        idle_since=_time(node.idle_since),
         attempts=node.attempts,
         reason=_reason(node.reason),
         links=[

@@ -1,22 +1,25 @@
 """Errors as problem+json (RFC 9457), one registry of codes, and nothing that was sent in them.
 
-``docs/user/errors`` is served from the registry at ``/docs/errors``: it is what ``type`` points at.
+The registry is served at ``/docs/errors``: it is what ``type`` points at.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Flask, Response, json
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from werkzeug.exceptions import HTTPException
 
-from orchestrator.api import requests
-from orchestrator.errors import PortError, UserError
-from orchestrator.tosca.problems import TemplateInvalid
+from orchestrator.api import models, requests
+from orchestrator.errors import PortError, StoreUnavailable, UserError
+from orchestrator.identity.tokens import IssuerUnavailable, Unauthenticated
+from orchestrator.tosca.problems import TemplateInvalid, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -140,17 +143,25 @@ def entry(
 
 def from_validation(error: ValidationError) -> RequestInvalid:
     """The problems that pydantic found, by name of the field and never with what was sent."""
+    known = [field.alias or name for name, field in _fields(error.title).items()]
     errors = []
     for found in error.errors(include_input=False, include_url=False, include_context=False):
         path = ".".join(str(part)[:_LONGEST_NAME] for part in found["loc"]) or None
         if found["type"] == "extra_forbidden":
-            errors.append(entry(f"There is no field {path}.", path=path))
+            meant = did_you_mean(path, known)
+            errors.append(entry(f"There is no field {path}.", path=path, suggestion=meant))
         elif found["type"] == "missing":
             errors.append(entry(f"The field {path} is missing.", path=path))
         else:
             message = found["msg"].removeprefix("Value error, ").rstrip(".")
             errors.append(entry(f"{path or 'The request'}: {message}.", path=path))
     return RequestInvalid(why=" ".join(error["sentence"] for error in errors[:3]), errors=errors)
+
+
+def _fields(model: str) -> Mapping[str, FieldInfo]:
+    """The fields of the model that pydantic calls by this name."""
+    found = getattr(models, model, None)
+    return found.model_fields if found else {}
 
 
 def document(
@@ -178,9 +189,6 @@ def answer(error: UserError, errors: Sequence[Mapping[str, Any]] = ()) -> Respon
     """The whole answer for ``error``."""
     body = json.dumps(document(error, errors))
     response = Response(body, status=error.status, content_type=MEDIA_TYPE)
-    if error.status == 401:
-        hint = "" if error.code == "token-missing" else ', error="invalid_token"'
-        response.headers["WWW-Authenticate"] = f'Bearer realm="vacuo"{hint}'
     if error.status == 503:
         response.headers["Retry-After"] = "5"
     return response
@@ -189,7 +197,10 @@ def answer(error: UserError, errors: Sequence[Mapping[str, Any]] = ()) -> Respon
 def register(app: Flask) -> None:
     """Make every error of ``app`` a problem."""
     app.register_error_handler(TemplateInvalid, _template_invalid)
+    app.register_error_handler(Unauthenticated, _unauthenticated)
+    app.register_error_handler(IssuerUnavailable, _issuer_unavailable)
     app.register_error_handler(UserError, _user_error)
+    app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(PortError, _port_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _internal)
@@ -208,6 +219,33 @@ def _template_invalid(error: TemplateInvalid) -> Response:
         for problem in error.problems
     ]
     return answer(error, errors)
+
+
+def _unauthenticated(error: Unauthenticated) -> Response:
+    response = answer(error)
+    response.headers["WWW-Authenticate"] = error.www_authenticate
+    return response
+
+
+def _issuer_unavailable(error: IssuerUnavailable) -> Response:
+    response = answer(error)
+    response.headers["Retry-After"] = str(error.retry_after)
+    return response
+
+
+def _store_unavailable(error: StoreUnavailable) -> Response:
+    log.error("the store failed a request: %s", error)
+    response = answer(
+        UserError(
+            "The server cannot read or write its database now.",
+            "Nothing was half done.",
+            "try again; see GET /readyz",
+            "unavailable",
+            503,
+        )
+    )
+    response.headers["Retry-After"] = str(math.ceil(error.after))
+    return response
 
 
 def _user_error(error: UserError) -> Response:

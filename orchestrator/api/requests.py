@@ -19,6 +19,7 @@ from orchestrator.errors import UserError
 from orchestrator.identity.claims import Caller
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import Deployment
+from orchestrator.settings import Issuer
 
 _EXTENSION = "vacuo"
 _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -28,12 +29,14 @@ _CORRELATION = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 class Services:
     """What the views work with, one for each application.
 
-    ``closing`` ends every event stream when it is set; ``streams`` counts the places for them.
+    ``closing`` ends every event stream when it is set; ``streams`` counts the places for them;
+    ``issuers`` are all that tokens are taken of, the built-in one too.
     """
 
     orchestrator: Orchestrator
     validator: TokenValidator
     streams: threading.BoundedSemaphore
+    issuers: tuple[Issuer, ...]
     closing: threading.Event = field(default_factory=threading.Event)
 
     def attach(self, app: Flask) -> None:

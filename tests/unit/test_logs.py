@@ -99,6 +99,13 @@ def test_a_thread_starts_with_nothing_bound_and_may_be_given_the_context():
     assert seen == [{}, {"deployment": "d1"}]
 
 
+def test_what_one_call_says_counts_more_than_what_is_bound(written):
+    stream = written("json")
+    with logs.bound(deployment="d1"):
+        logging.getLogger("vacuo.test").info("hello", extra={"deployment": "d2"})
+    assert json.loads(stream.getvalue())["deployment"] == "d2"
+
+
 def test_an_unknown_field_is_a_programming_error():
     with pytest.raises(TypeError, match="colour"), logs.bound(colour="red"):
         pass

@@ -1,0 +1,76 @@
+"""The server itself: what it is, whether it works, what it can do, what its errors mean."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, jsonify
+
+from orchestrator import __version__
+from orchestrator.api import models, present, problems
+from orchestrator.api.requests import orchestrator, services
+from orchestrator.api.specification import openapi, operation
+from orchestrator.identity.policy import Access
+
+blueprint = Blueprint("about", __name__)
+
+MARKDOWN = "text/markdown; charset=utf-8"
+API_VERSION = "1"
+
+
+@operation(blueprint, "GET", "/info", Access.PUBLIC, answers={200: models.Info})
+def info() -> models.Info:
+    """Name, version, issuers to log in at, sites and pools by name."""
+    settings = orchestrator().settings
+    return models.Info(
+        name="vacuo",
+        version=__version__,
+        api=API_VERSION,
+        issuers=[
+            models.IssuerInfo(
+                name=issuer.name,
+                issuer=issuer.issuer,
+                client_id=issuer.client_id,
+                audiences=list(issuer.audiences),
+            )
+            for issuer in services().issuers
+        ],
+        sites=[site.name for site in settings.sites],
+        pools=[pool.name for pool in settings.pools],
+        limits=models.LimitsInfo(template_bytes=settings.limits.template_bytes),
+    )
+
+
+@operation(blueprint, "GET", "/healthz", Access.PUBLIC, answers={200: models.Health})
+def healthz() -> models.Health:
+    """Whether the process answers; nothing else is looked at."""
+    return models.Health()
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/readyz",
+    Access.PUBLIC,
+    answers={200: models.Ready, 503: models.Ready},
+)
+def readyz() -> tuple[models.Ready, int]:
+    """Whether the server can do its work, and if not, why."""
+    found = present.ready(orchestrator().problems())
+    return found, 200 if found.ready else 503
+
+
+@operation(blueprint, "GET", "/checks", Access.AUTHENTICATED, answers={200: models.Checks})
+def checks(query: models.NoQuery) -> models.Checks:
+    """Every site and every pool, looked at now."""
+    return models.Checks(checks=[present.check(check) for check in orchestrator().checks()])
+
+
+@operation(blueprint, "GET", "/openapi.json", Access.PUBLIC, answers={200: "application/json"})
+def get_openapi() -> Response:
+    """This description."""
+    return jsonify(openapi(current_app))
+
+
+@operation(blueprint, "GET", "/docs/errors", Access.PUBLIC, answers={200: MARKDOWN})
+def get_errors() -> Response:
+    """What the codes of errors mean."""
+    return Response(problems.errors_page(), content_type=MARKDOWN)

@@ -1,0 +1,132 @@
+"""The application: every request is named, admitted and measured before a view sees it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from flask import Flask, Response, current_app, g, request
+
+from orchestrator import logs
+from orchestrator.api import about, deployments, events, plans, problems, resources
+from orchestrator.api.requests import (
+    Services,
+    StrictRequest,
+    correlation,
+    services,
+    start_correlation,
+)
+from orchestrator.control.service import Orchestrator
+from orchestrator.errors import NotFound
+from orchestrator.identity.issuer import DevelopmentIssuer
+from orchestrator.identity.policy import Access, access_of, visible, without_policy
+from orchestrator.identity.tokens import TokenValidator
+from orchestrator.model import Deployment, DeploymentId
+
+log = logging.getLogger(__name__)
+
+# A JSON string may need two bytes for one of the template, and the parameters come on top.
+_BODY_SLACK = 64 * 1024
+_SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class _App(Flask):
+    request_class = StrictRequest
+
+
+def create_app(
+    orchestrator: Orchestrator,
+    validator: TokenValidator,
+    issuer: DevelopmentIssuer | None = None,
+    *,
+    streams: int = 16,
+) -> Flask:
+    """The WSGI application.
+
+    ``streams`` is how many event streams may be open at a time; each keeps a thread of the server
+    busy, so it has to be below their number.  Set ``Services.of(app).closing`` to end them all.
+    Raises :class:`RuntimeError` for a route without a rule of access.
+    """
+    settings = orchestrator.settings
+    app = _App("vacuo", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = 2 * settings.limits.template_bytes + _BODY_SLACK
+    issuers = (*settings.issuers, *((issuer.issuer,) if issuer else ()))
+    Services(orchestrator, validator, threading.BoundedSemaphore(streams), issuers).attach(app)
+    problems.register(app)
+    app.before_request(_begin)
+    app.before_request(_admit)
+    app.after_request(_finish)
+    app.teardown_request(_end)
+    for part in (deployments, resources, plans, events, about):
+        app.register_blueprint(part.blueprint)
+    if issuer is not None:
+        app.register_blueprint(issuer.blueprint)
+    open_routes = without_policy(app.url_map.iter_rules(), app.view_functions)
+    if open_routes:
+        raise RuntimeError(f"routes without a rule of access: {', '.join(open_routes)}")
+    return app
+
+
+def _begin() -> None:
+    g.started = time.monotonic()
+    g.bound = ExitStack()
+    g.bound.enter_context(logs.bound(correlation=start_correlation()))
+
+
+def _admit() -> None:
+    """Who, may they, and is there a body they can read; in this order."""
+    if request.url_rule is None:
+        return  # no such path or method: Flask's own answer
+    rule = access_of(_view())
+    if rule is None:
+        raise NotFound("There is nothing at this path.")
+    if not rule.needs_token:
+        return
+    g.caller = services().validator.validate(request.headers.get("Authorization"))
+    if rule is Access.OWNER:
+        id = (request.view_args or {})["id"]
+        g.deployment = visible(g.caller, _deployment(id), id)
+        g.bound.enter_context(logs.bound(deployment=g.deployment.id))
+    if request.method in ("POST", "PUT"):
+        request.get_json()
+
+
+def _view() -> Callable[..., Any] | None:
+    return current_app.view_functions.get(request.endpoint or "")
+
+
+def _deployment(id: str) -> Deployment | None:
+    try:
+        return services().orchestrator.repository.deployment(DeploymentId(id))
+    except NotFound:
+        return None
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = correlation()
+    for name, value in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, value)
+    if services().orchestrator.settings.url.startswith("https:"):
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    # The rule, not the path: a path is what somebody sent, and may hold anything.
+    route = request.url_rule.rule if request.url_rule else "(no such path)"
+    milliseconds = 1000 * (time.monotonic() - g.started)
+    log.info("%s %s %d %.0f ms", request.method, route, response.status_code, milliseconds)
+    return response
+
+
+def _end(_error: BaseException | None) -> None:
+    bound = g.pop("bound", None)
+    if bound is not None:
+        bound.close()

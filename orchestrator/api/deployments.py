@@ -1,0 +1,239 @@
+"""Deployments: list, make, look at, change, delete; template and log."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flask import Blueprint, Response, request
+
+from orchestrator.api import models, present
+from orchestrator.api.problems import RequestInvalid, entry
+from orchestrator.api.requests import (
+    caller,
+    correlation,
+    deployment,
+    orchestrator,
+    too_large,
+)
+from orchestrator.api.specification import operation
+from orchestrator.control.service import Submission
+from orchestrator.errors import UserError
+from orchestrator.identity.policy import (
+    Access,
+    may_change,
+    may_create,
+    may_delete,
+    visible,
+)
+from orchestrator.model import Deployment, NodeName
+
+blueprint = Blueprint("deployments", __name__)
+
+TEXT = "text/plain; charset=utf-8"
+_LINES = 1000
+_IDEMPOTENCY_KEY_LENGTH = 255
+_COLUMNS: dict[str, Literal["created_at", "updated_at", "status"]] = {
+    "creationTime": "created_at",
+    "updateTime": "updated_at",
+    "status": "status",
+}
+
+
+def base() -> str:
+    """What links begin with: as configured, never what the request says its host is."""
+    return orchestrator().settings.url.rstrip("/")
+
+
+def submission(body: models.SubmissionBody, key: str | None = None) -> Submission:
+    """The body as the control side takes it; a template above the limit is refused."""
+    if len(body.template.encode()) > orchestrator().settings.limits.template_bytes:
+        raise too_large()
+    return Submission(
+        template=body.template,
+        parameters=body.parameters,
+        callback=body.callback,
+        user_group=body.user_group,
+        idempotency_key=key,
+        correlation=correlation(),
+    )
+
+
+def ignored(body: models.SubmissionBody) -> dict[str, str]:
+    """The header that names what was given and is not gone by."""
+    return {"X-Ignored-Fields": ", ".join(body.ignored)} if body.ignored else {}
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not 0 < len(key) <= _IDEMPOTENCY_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        sentence = "Idempotency-Key has to be 1 to 255 printable ASCII characters."
+        raise RequestInvalid(why=sentence, errors=[entry(sentence, path="Idempotency-Key")])
+    return key
+
+
+def _shown(found: Deployment) -> models.Deployment:
+    control = orchestrator()
+    nodes = control.repository.nodes(found.id)
+    return present.deployment(found, nodes, control.group_states(found.id), base())
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/deployments",
+    Access.AUTHENTICATED,
+    answers={200: models.DeploymentList},
+)
+def list_deployments(query: models.DeploymentsQuery) -> models.DeploymentList:
+    """One's own deployments, newest first."""
+    me = caller().principal
+    repository = orchestrator().repository
+    field, _, direction = query.sort.partition(",")
+    found: tuple[Deployment, ...] = ()
+    total = 0
+    if query.created_by in (None, "me", str(me)):
+        page = repository.deployments(
+            me,
+            page=query.page,
+            size=query.size,
+            user_group=query.user_group,
+            include_deleted=query.all or query.status is not None,
+            status=query.status,
+            order=(_COLUMNS[field], direction != "asc"),
+        )
+        found, total = page.items, page.total
+    given = query.model_dump(mode="json", exclude={"page", "size"}, exclude_unset=True)
+    asked = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in given.items()
+    }
+    links, info = present.page(f"{base()}/deployments", asked, query.page, query.size, total)
+    content = [present.listed(entry, repository.nodes(entry.id), base()) for entry in found]
+    return models.DeploymentList(content=content, links=links, page=info)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/deployments",
+    Access.AUTHENTICATED,
+    answers={201: models.Deployment},
+    errors=(403, 409),
+)
+def create_deployment(
+    json: models.SubmissionBody, query: models.NoQuery
+) -> tuple[models.Deployment, int, dict[str, str]]:
+    """Submit a template.
+
+    With an `Idempotency-Key` header the same request makes one deployment, however often it is
+    sent.
+    """
+    me = caller()
+    if not may_create(me):
+        raise UserError("This token may not make deployments.", code="forbidden", status=403)
+    made = orchestrator().submit(me.principal, submission(json, _idempotency_key()))
+    location = {"Location": base() + present.path_of(made.id)}
+    return _shown(made), 201, location | ignored(json)
+
+
+@operation(blueprint, "GET", "/deployments/<id>", Access.OWNER, answers={200: models.Deployment})
+def get_deployment(id: str, query: models.NoQuery) -> models.Deployment:
+    """One deployment."""
+    return _shown(deployment())
+
+
+@operation(
+    blueprint,
+    "PUT",
+    "/deployments/<id>",
+    Access.OWNER,
+    answers={202: models.Deployment},
+    errors=(409,),
+)
+def update_deployment(
+    id: str, json: models.SubmissionBody, query: models.NoQuery
+) -> tuple[models.Deployment, int, dict[str, str]]:
+    """Give the deployment another template or other parameters."""
+    current = visible(caller(), deployment(), id, may_change)
+    changed = orchestrator().update(current.id, submission(json), str(caller().principal))
+    return _shown(changed), 202, ignored(json)
+
+
+@operation(
+    blueprint,
+    "DELETE",
+    "/deployments/<id>",
+    Access.OWNER,
+    answers={204: None},
+    errors=(409,),
+)
+def delete_deployment(id: str, query: models.DeletionQuery) -> tuple[Response, int]:
+    """Begin the deletion."""
+    current = visible(caller(), deployment(), id, may_delete)
+    orchestrator().delete(
+        current.id,
+        forced=query.force,
+        actor=str(caller().principal),
+        correlation=correlation(),
+    )
+    return Response(), 204
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/deployments/<id>/template",
+    Access.OWNER,
+    answers={200: TEXT},
+)
+def get_template(id: str, query: models.NoQuery) -> Response:
+    """The template as it was submitted."""
+    return Response(deployment().template, content_type=TEXT)
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/deployments/<id>/log",
+    Access.OWNER,
+    answers={200: TEXT},
+    errors=(409, 502),
+)
+def get_log(id: str, query: models.LogQuery) -> Response:
+    """What happened as text, one line for each event; or the boot console of a node."""
+    if query.console is not None:
+        return _console(query)
+    repository = orchestrator().repository
+    here = deployment().id
+    node = NodeName(query.node) if query.node is not None else None
+    failed = True if query.failed else None
+    # Read before the events: what comes in between is in the next answer, and none is skipped.
+    newest = max(repository.last_sequence(), query.since or 0)
+    limit = query.limit or (_LINES if query.since is None else models.MAXIMUM_LINES)
+    if query.since is None:
+        events = repository.last_events(
+            limit, deployment=here, node=node, failed=failed, phase=query.phase
+        )
+    else:
+        events = repository.events(
+            deployment=here,
+            since=query.since,
+            limit=limit,
+            node=node,
+            failed=failed,
+            phase=query.phase,
+        )
+    more = query.since is not None and len(events) == limit
+    last = max([0 if more else newest, *(event.sequence for event in events[-1:])])
+    text = "".join(f"{present.line(event)}\n" for event in events)
+    return Response(text, content_type=TEXT, headers={"X-Last-Sequence": str(last)})
+
+
+def _console(query: models.LogQuery) -> Response:
+    if not query.node or query.console is None:
+        sentence = "console needs node: the name of the node whose console is wanted."
+        raise RequestInvalid(why=sentence, errors=[entry(sentence, path="node")])
+    text = orchestrator().console(deployment().id, NodeName(query.node), query.console)
+    return Response(text, content_type=TEXT)

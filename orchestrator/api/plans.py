@@ -1,0 +1,79 @@
+"""Plans, validation and explanations: what would be done, and why it is as it is."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from orchestrator.api import models, present
+from orchestrator.api.deployments import ignored, submission
+from orchestrator.api.requests import caller, deployment, orchestrator
+from orchestrator.api.specification import operation
+from orchestrator.identity.policy import Access, may_change, visible
+
+blueprint = Blueprint("plans", __name__)
+
+
+@operation(blueprint, "POST", "/validate", Access.AUTHENTICATED, answers={200: models.Validated})
+def validate(
+    json: models.SubmissionBody, query: models.NoQuery
+) -> tuple[models.Validated, int, dict[str, str]]:
+    """Check a template; every problem is named."""
+    return present.validated(orchestrator().validate(submission(json))), 200, ignored(json)
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/plan",
+    Access.AUTHENTICATED,
+    answers={200: models.Plan},
+    errors=(502,),
+)
+def plan(
+    json: models.SubmissionBody, query: models.NoQuery
+) -> tuple[models.Plan, int, dict[str, str]]:
+    """What a deployment of this template would do; nothing is kept."""
+    return present.plan(orchestrator().preview(submission(json))), 200, ignored(json)
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/deployments/<id>/plan",
+    Access.OWNER,
+    answers={200: models.Plan},
+    errors=(502,),
+)
+def get_plan(id: str, query: models.NoQuery) -> models.Plan:
+    """What the next pass would do."""
+    return present.plan(orchestrator().preview_of(deployment().id))
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/deployments/<id>/plan",
+    Access.OWNER,
+    answers={200: models.Plan},
+    errors=(502,),
+)
+def plan_update(
+    id: str, json: models.SubmissionBody, query: models.NoQuery
+) -> tuple[models.Plan, int, dict[str, str]]:
+    """What an update with this template would do; nothing is changed."""
+    here = visible(caller(), deployment(), id, may_change)
+    preview = orchestrator().preview_of(here.id, submission(json))
+    return present.plan(preview), 200, ignored(json)
+
+
+@operation(
+    blueprint,
+    "GET",
+    "/deployments/<id>/explain",
+    Access.OWNER,
+    answers={200: models.Explanation},
+    errors=(502,),
+)
+def explain(id: str, query: models.ExplainQuery) -> models.Explanation:
+    """Why the deployment, one of its nodes, or a job is as it is."""
+    return present.explanation(orchestrator().explain(deployment().id, query.subject))
