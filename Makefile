@@ -16,6 +16,32 @@ images: ## build the host and service images that are missing
 	@setup/bootstrap.sh
 	@images/build
 
+.PHONY: demo
+demo: ## set up what is missing, then run the main job and show it
+	@setup/bootstrap.sh
+	@$(PYTHON) -m testbed.demo
+
+.PHONY: test
+test: ## set up what is missing, then check and test everything, the real pool included
+	@setup/bootstrap.sh
+	@$(MAKE) --no-print-directory lint
+	@$(PYTHON) -m pytest $(PYTEST)
+
+.PHONY: lint
+lint: ## the checks that need no machine: style, types, layers, YAML, roles
+	@VACUO_SETUP_IMAGES=no setup/bootstrap.sh
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/yamllint --strict ansible tosca-templates
+	cd ansible && PATH="$(CURDIR)/.venv/bin:$$PATH" ../.venv/bin/ansible-lint --offline -q
+
+.PHONY: bench
+bench: ## run the benchmarks, or one of them: make bench ONLY=reaction
+	@setup/bootstrap.sh
+	@$(PYTHON) -m bench $(ONLY)
+
 .PHONY: clean
 clean: ## remove what was built here; hosts that still run, their engine and the images stay
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -61,6 +61,6 @@ def _idle_seconds(host: HostToConfigure) -> float | None:
     """The idle time that a role was given; None where no role joins a pool."""
     for call in host.roles:
         for name, value in call.variables.items():
-            if name.endswith("_idle_time"):
+            if name.endswith("_idle_seconds"):
                 return float(value)
     return None

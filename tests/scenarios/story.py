@@ -95,7 +95,7 @@ def workers(maximum: int = 4, minimum: int = 0, **policy: int) -> NodeGroup:
                 "execute",
                 "vacuo.nodes.HTCondor.Execute",
                 "vacuo.site.htcondor_execute",
-                {"htcondor_execute_idle_time": idle},
+                {"htcondor_execute_idle_seconds": idle},
             ),
         ),
         vacuum=VacuumPolicy(minimum, maximum, **{"idle_seconds": 20, **policy}),
