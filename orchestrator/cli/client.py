@@ -14,6 +14,7 @@ from orchestrator import __version__
 from orchestrator.cli import problems
 from orchestrator.cli.redact import redacted
 from orchestrator.cli.session import Session
+from orchestrator.errors import UserError
 
 Json = dict[str, Any]
 
@@ -30,7 +31,7 @@ class Api:
 
     def __init__(self, session: Session, timeout: float | None = None) -> None:
         self.session = session
-        self.server = session.server.rstrip("/")
+        self.server = _address(session.server)
         self._token: str | None = None
         self._client = httpx.Client(
             base_url=self.server,
@@ -160,12 +161,9 @@ class Api:
         public: bool,
     ) -> httpx.Request:
         sent = {name: _word(value) for name, value in query.items() if value is not None}
-        try:
-            request = self._client.build_request(
-                method, path, params=sent, json=body, headers=dict(headers)
-            )
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise problems.unreachable(self.server, httpx.ConnectError(str(error))) from None
+        request = self._client.build_request(
+            method, path, params=sent, json=body, headers=dict(headers)
+        )
         if self.session.show_request:
             self.session.say(curl(request, body, public))
         if not public:
@@ -196,6 +194,21 @@ def curl(request: httpx.Request, body: Json | None, public: bool) -> str:
     if body is not None:
         words += ["--data", shlex.quote(json.dumps(redacted(body)))]
     return " ".join(words)
+
+
+def _address(server: str) -> str:
+    try:
+        url = httpx.URL(server)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme in ("http", "https") and url.host:
+        return server.rstrip("/")
+    raise UserError(
+        f"{server} is not the address of a server.",
+        "An address begins with https:// or http:// and has the name of a host.",
+        "--server http://127.0.0.1:8420, or set VACUO_SERVER",
+        code="server-address",
+    )
 
 
 def _word(value: Any) -> str:

@@ -1,7 +1,7 @@
 """The documented example of ``vacuo.yaml``, made from the settings themselves.
 
-Every setting is a line that begins with ``#`` and no space: taking that one character away makes
-the file say what it says already.  Lines that begin with ``# `` explain.
+Every setting is a line that begins with one ``#``: taking that one character away makes
+the file say what it says already.  Lines that begin with ``##`` explain.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _WIDTH = 92
 def document() -> str:
     """The whole example, ready to be saved as ``vacuo.yaml``."""
     head = [
-        "# vacuo.yaml: the configuration of a Vacuo server.",
-        "# Found as --config FILE, $VACUO_CONFIG, ./vacuo.yaml or /etc/vacuo/vacuo.yaml.",
-        "# A scalar at the top level can also be given as VACUO_<NAME> in the environment.",
-        "# Every line that begins with # and no space is a setting with its default, or with an",
-        "# example where it has none; take the # away to use it.",
+        "## vacuo.yaml: the configuration of a Vacuo server.",
+        "## Found as --config FILE, $VACUO_CONFIG, ./vacuo.yaml or /etc/vacuo/vacuo.yaml.",
+        "## A scalar at the top level can also be given as VACUO_<NAME> in the environment.",
+        "## A line with one # is a setting, with its default or with an example where it has none:",
+        "## take the # away to use it.",
     ]
     return "\n".join([*head, *_section(Settings, "")]) + "\n"
 
@@ -58,7 +58,7 @@ def _section(model: type[BaseModel], indent: str, first: str | None = None) -> I
         if not indent:
             yield ""
         for line in textwrap.wrap(_about(field), _WIDTH - len(indent)):
-            yield f"# {indent}{line}"
+            yield f"## {indent}{line}"
         yield from _setting(model, name, field, indent if first is None else first, indent)
         first = None
 
