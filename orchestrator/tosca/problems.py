@@ -77,8 +77,10 @@ class Report:
         self.file = file
         self._limit = limit
         self._problems: dict[Problem, None] = {}
+        self.count = 0  # of all that were added, kept or not
 
     def add(self, mark: Mark, path: Path, sentence: str, suggestion: str = "") -> None:
+        self.count += 1
         if len(self._problems) < self._limit:
             where = dotted(path)
             problem = Problem(self.file, mark.line, mark.column, where, sentence, suggestion)

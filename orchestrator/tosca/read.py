@@ -195,7 +195,8 @@ class _Composer:
             else:
                 entries[name] = (key.mark, value)
         for table in merged:
-            entries = {**table.entries, **entries}
+            for name, entry in table.entries.items():
+                entries.setdefault(name, entry)
         return Table(_mark(event), entries), highest
 
     def _key(self, key: Tree, path: Path) -> str:

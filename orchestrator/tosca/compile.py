@@ -1,0 +1,143 @@
+"""From a template to a :class:`DeploymentSpec`; pure, and slow only in proportion to its input.
+
+Meant to run where it can be killed: see :mod:`orchestrator.tosca.sandbox`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from orchestrator.model import DeploymentSpec, Value
+from orchestrator.tosca.check import header, inputs, topology
+from orchestrator.tosca.conformance import conform, normative_types
+from orchestrator.tosca.cursor import Cursor
+from orchestrator.tosca.definitions import Library
+from orchestrator.tosca.functions import Evaluator
+from orchestrator.tosca.groups import GroupMaker
+from orchestrator.tosca.problems import START, Report, TemplateInvalid
+from orchestrator.tosca.read import Tree, read
+from orchestrator.tosca.topology import Topology
+from orchestrator.tosca.values import INVALID
+
+
+@dataclass(frozen=True)
+class InputSummary:
+    """An input of a template, as it is asked for.  ``constraints`` are (name, bound)."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any = None
+    description: str = ""
+    constraints: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class TemplateSummary:
+    """What a template is for, and what it wants to know."""
+
+    description: str
+    inputs: tuple[InputSummary, ...]
+
+
+@cache
+def base_library() -> Library:
+    """The types of the TOSCA specification itself."""
+    return Library(normative_types())
+
+
+def compile_template(template: str, given: Mapping[str, Any], file: str) -> DeploymentSpec:
+    """Read, check and compile; raises :class:`TemplateInvalid` with all that is wrong."""
+    report = Report(file)
+    root = Cursor.root(_document(template, report), report)
+    library, imports = header(root, base_library())
+    if library is None:
+        raise TemplateInvalid(report.problems)
+    found = topology(root, library, given, imports)
+    evaluator = Evaluator(found)
+    _evaluate_everything(found, evaluator)
+    maker = GroupMaker(found, evaluator)
+    groups = maker.groups() if not report else ()
+    outputs = _outputs(found, evaluator)
+    report.raise_if_any()
+    conform(root, found, evaluator, given)
+    report.raise_if_any()
+    return DeploymentSpec(found.description, groups, outputs, found.imports)
+
+
+def describe_template(template: str, file: str) -> TemplateSummary:
+    """The description and the inputs; raises :class:`TemplateInvalid` where they are wrong."""
+    report = Report(file)
+    root = Cursor.root(_document(template, report), report)
+    library, _ = header(root, base_library())
+    if library is None:
+        raise TemplateInvalid(report.problems)
+    section = root.get("topology_template")
+    before = report.count
+    declared = inputs(section, library, _placeholders(section), root)
+    if report.count > before:
+        raise TemplateInvalid(report.problems)
+    summaries = []
+    for name, declaration in declared.items():
+        schema = declaration.schema
+        default = schema.default if schema.has_default else None
+        summaries.append(
+            InputSummary(
+                name=name,
+                type=schema.type,
+                required=schema.required and default is None,
+                default=default,
+                description=schema.description,
+                constraints=schema.constraints,
+            )
+        )
+    report.raise_if_any()
+    description = root.get("description")
+    text = "" if description is None or description.empty else str(description.value)
+    return TemplateSummary(" ".join(text.split()), tuple(summaries))
+
+
+def _placeholders(section: Cursor | None) -> dict[str, Any]:
+    """A value for each input that lacks one, so that describing does not ask for it."""
+    found = section.get("inputs") if section else None
+    declared = found.table() if found else {}
+    return {name: "…" for name, one in declared.items() if one.get("default") is None}
+
+
+def _document(template: str, report: Report) -> Tree:
+    tree = read(template, report)
+    if tree is None:
+        report.add(START, (), "The template is empty.")
+    if tree is None or report:
+        # What a document with a key too many means is anybody's guess: stop here.
+        raise TemplateInvalid(report.problems)
+    return tree
+
+
+def _evaluate_everything(found: Topology, evaluator: Evaluator) -> None:
+    """Every input, property and policy is looked at once, whether it is used or not."""
+    for name in found.inputs:
+        evaluator.input_value(name)
+    for template in found.templates.values():
+        properties = found.library.properties("node_types", template.type)
+        for name, cursor in template.properties.items():
+            value = evaluator.property_value(template, name)
+            if value is None and properties[name].required:
+                cursor.problem(f"The property `{name}` needs a value, and this is null.")
+        for capability, given in template.capabilities.items():
+            for name in given:
+                evaluator.property_value(template, name, capability)
+        for cursor in template.inputs.values():
+            evaluator.checker(template.name).free(cursor)
+
+
+def _outputs(found: Topology, evaluator: Evaluator) -> dict[str, Value]:
+    outputs = {}
+    for name, cursor in found.outputs.items():
+        value = evaluator.checker(None).free(cursor)
+        if value is not INVALID:
+            outputs[name] = value
+    return outputs

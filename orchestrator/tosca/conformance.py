@@ -1,0 +1,145 @@
+"""tosca-parser as the authority on conformance, asked once our own checks have passed.
+
+It sees a document without imports, with the types written into it, and with functions put in
+words that it knows: it follows no requirement in ``get_property``, knows none of the attributes
+that Vacuo fills in, and compares numbers of instances that are functions.  It keeps its errors in
+a class attribute and changes the definitions it is given, so one process asks it one question.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from toscaparser.common.exception import ExceptionCollector
+from toscaparser.common.exception import ValidationError as ParserRefuses
+from toscaparser.elements.entity_type import EntityType
+from toscaparser.tosca_template import ToscaTemplate
+
+from orchestrator.tosca.cursor import Cursor
+from orchestrator.tosca.definitions import KINDS
+from orchestrator.tosca.functions import Evaluator
+from orchestrator.tosca.read import Listing, Scalar, Table, Tree, plain
+from orchestrator.tosca.topology import Reference, Topology
+from orchestrator.tosca.values import INVALID, is_function, is_late
+
+_log = logging.getLogger(__name__)
+_QUOTED = re.compile(r'template "([^"]{1,200})"')
+_UNSEEN = ("imports", "repositories", "dsl_definitions")
+_GIVEN_AS = {"tosca_simple_yaml_1_1": "tosca_simple_yaml_1_2"}
+
+
+def normative_types() -> dict[str, dict[str, Any]]:
+    """The definitions of the TOSCA specification, by section."""
+    whole = EntityType.TOSCA_DEF_LOAD_AS_IS
+    return {kind: copy.deepcopy(dict(whole.get(kind) or {})) for kind in KINDS}
+
+
+def conform(
+    root: Cursor, topology: Topology, evaluator: Evaluator, given: Mapping[str, Any]
+) -> None:
+    """Reports what tosca-parser has against a template that we have nothing against."""
+    document = _document(root, topology, evaluator)
+    parameters = {name: given[name] for name in topology.inputs if given.get(name) is not None}
+    parser_log = logging.getLogger("tosca")
+    parser_log.disabled = True
+    logging.getLogger("tosca.model").disabled = True
+    try:
+        ToscaTemplate(yaml_dict_tpl=document, parsed_params=parameters)
+    except ParserRefuses:
+        for error in ExceptionCollector.getExceptions():
+            _report(root, topology, str(error))
+    except Exception:
+        # It answers some documents with a Python error; the person gets a sentence instead.
+        _log.warning("tosca-parser gave up on a template", exc_info=True)
+        root.problem("This is not conformant TOSCA, and tosca-parser cannot say where.")
+
+
+def _report(root: Cursor, topology: Topology, message: str) -> None:
+    text = " ".join(message.split())[:300].rstrip(".")
+    for name in _QUOTED.findall(message):
+        if name in topology.templates:
+            topology.templates[name].position.problem_at_key(f"{text}.")
+            return
+    root.problem(f"{text or 'This is not conformant TOSCA'}.")
+
+
+def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[str, Any]:
+    document: dict[str, Any] = plain(root.tree)
+    for key in _UNSEEN:
+        document.pop(key, None)
+    version = document["tosca_definitions_version"]
+    document["tosca_definitions_version"] = _GIVEN_AS.get(version, version)
+    normative = EntityType.TOSCA_DEF_LOAD_AS_IS
+    for kind, types in topology.library.sections.items():
+        more = {name: copy.deepcopy(t) for name, t in types.items() if name not in (normative.get(kind) or {})}
+        if more:
+            document[kind] = more
+    body = document["topology_template"]
+    for name, template in topology.templates.items():
+        node = body["node_templates"][name]
+        words = _Words(evaluator, name)
+        if template.properties:
+            node["properties"] = {k: words.of(c) for k, c in template.properties.items()}
+        node.pop("interfaces", None)  # checked by us; a role is not an artifact that it knows
+        if "capabilities" in node:
+            node["capabilities"] = {
+                capability: {"properties": _known(evaluator, template.name, capability, given)}
+                for capability, given in template.capabilities.items()
+            }
+    for policy in body.get("policies") or []:
+        for definition in policy.values():
+            definition.pop("properties", None)  # checked by us; it evaluates no function there
+    for name, cursor in topology.outputs.items():
+        body["outputs"][name]["value"] = _Words(evaluator, None).of(cursor)
+        body["outputs"][name].pop("type", None)
+    return document
+
+
+def _known(
+    evaluator: Evaluator, template: str, capability: str, given: Mapping[str, Cursor]
+) -> dict[str, Any]:
+    node = evaluator.topology.templates[template]
+    kind = evaluator.topology.library.capabilities(node.type)[capability]
+    names = dict.fromkeys((*given, *evaluator.topology.library.properties("capability_types", kind)))
+    values = {name: evaluator.property_value(node, name, capability) for name in names}
+    return {name: v for name, v in values.items() if v is not None and not is_late(v)}
+
+
+class _Words:
+    """Values in words that tosca-parser knows."""
+
+    def __init__(self, evaluator: Evaluator, scope: str | None) -> None:
+        self._evaluator = evaluator
+        self._scope = scope
+
+    def of(self, cursor: Cursor) -> Any:
+        tree: Tree = cursor.tree
+        if is_function(tree):
+            return self._function(cursor)
+        if isinstance(tree, Table):
+            return {key: self.of(inner) for key, inner in cursor.table().items()}
+        if isinstance(tree, Listing):
+            return [self.of(item) for item in cursor.items()]
+        return tree.value if isinstance(tree, Scalar) else None
+
+    def _function(self, cursor: Cursor) -> Any:
+        (name, argument), *_ = cursor.table().items()
+        if name in ("get_property", "get_attribute"):
+            found = self._evaluator.reference(name, argument, self._scope)
+            if not isinstance(found, Reference):
+                return ""
+            if name == "get_attribute":
+                return {name: [found.template, "tosca_name"]}
+            middle = [found.capability] if found.capability else []
+            return {name: [found.template, *middle, found.name, *found.rest]}
+        if name == "get_input":
+            value = self._evaluator.evaluate(cursor, self._scope)
+            plain_name = argument.value if isinstance(argument.value, str) else None
+            return {name: plain_name} if plain_name else (None if value is INVALID else value)
+        return {name: [self.of(item) for item in argument.items()]}
+
+

@@ -1,0 +1,297 @@
+"""Groups of hosts from a sound topology: sizes, services in order, policies, who uses whom."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.model import (
+    Attribute,
+    Concat,
+    GroupName,
+    NodeGroup,
+    PoolName,
+    Requirements,
+    Service,
+    SiteName,
+    Token,
+    VacuumPolicy,
+    Value,
+)
+from orchestrator.tosca.cursor import Cursor
+from orchestrator.tosca.definitions import PLACEMENT, POOL_MEMBER, VACUUM
+from orchestrator.tosca.functions import Evaluator
+from orchestrator.tosca.problems import shown
+from orchestrator.tosca.requirements import find_cycle
+from orchestrator.tosca.topology import NodeTemplate, Policy, Topology
+from orchestrator.tosca.units import GIB, MIB, amount
+from orchestrator.tosca.values import INVALID, is_late
+from orchestrator.tosca.variables import variables
+
+_CLASSAD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class GroupMaker:
+    """Makes the groups of one topology; problems go into the report of its cursors."""
+
+    def __init__(self, topology: Topology, evaluator: Evaluator) -> None:
+        self._topology = topology
+        self._library = topology.library
+        self._evaluator = evaluator
+        self._machines = {
+            name: machine.name
+            for name in topology.templates
+            if (machine := topology.machine_of(name)) is not None
+        }
+
+    def groups(self) -> tuple[NodeGroup, ...]:
+        hosts = [t for t in self._topology.templates.values() if self._library.is_host(t.type)]
+        made = tuple(self._group(host) for host in hosts)
+        cycle = find_cycle({str(group.name): [str(u) for u in group.uses] for group in made})
+        if cycle:
+            position = self._topology.templates[cycle[0]].position
+            sentence = f"Hosts wait for one another's addresses: {' → '.join(cycle)}."
+            position.problem_at_key(sentence, "Let one of them not use the other.")
+        self._unused_policies()
+        return made
+
+    def _group(self, host: NodeTemplate) -> NodeGroup:
+        members = [
+            template
+            for name, template in self._topology.templates.items()
+            if self._machines.get(name) == host.name and template is not host
+        ]
+        made = {m.name: variables(m, self._topology, self._evaluator) for m in members}
+        ordered = self._in_order(members, made)
+        return NodeGroup(
+            name=GroupName(host.name),
+            requirements=self._requirements(host),
+            services=tuple(
+                Service(m.name, m.type, self._role(m), made[m.name]) for m in ordered
+            ),
+            count=self._count(host),
+            vacuum=self._vacuum(host),
+            pool=self._pool(members),
+            uses=self._uses(host, members, made),
+            site=self._site(host),
+            advertised=self._advertised(members),
+        )
+
+    def _role(self, template: NodeTemplate) -> str:
+        role = template.implementation or self._library.configure(template.type).implementation
+        return str(role)
+
+    def _in_order(
+        self, members: list[NodeTemplate], made: dict[str, dict[str, Value]]
+    ) -> list[NodeTemplate]:
+        """What others stand on or use comes before them; else the order of the document."""
+        needs = {}
+        for member in members:
+            referred = {a.template for a in attributes_in(made[member.name])}
+            targets = {requirement.target for requirement in member.requirements}
+            needs[member.name] = (referred | targets) & set(made) - {member.name}
+        waiting, ordered = list(members), []
+        while waiting:
+            done = {member.name for member in ordered}
+            ready = next((m for m in waiting if needs[m.name] <= done), None)
+            if ready is None:
+                waiting[0].position.problem_at_key("Services on this host wait for one another.")
+                return members
+            waiting.remove(ready)
+            ordered.append(ready)
+        return ordered
+
+    def _uses(
+        self, host: NodeTemplate, members: list[NodeTemplate], made: dict[str, dict[str, Value]]
+    ) -> tuple[GroupName, ...]:
+        targets = [r.target for member in (host, *members) for r in member.requirements]
+        targets += [a.template for values in made.values() for a in attributes_in(values)]
+        found = dict.fromkeys(self._machines.get(target, target) for target in targets)
+        return tuple(GroupName(name) for name in found if name != host.name)
+
+    # --- sizes -------------------------------------------------------------------------------
+
+    def _property(self, host: NodeTemplate, capability: str, name: str) -> Value:
+        """A property of a capability; one that is only known later is no size to plan with."""
+        kind = self._library.capabilities(host.type).get(capability, "")
+        if name not in self._library.properties("capability_types", kind):
+            return None
+        value = self._evaluator.property_value(host, name, capability)
+        if is_late(value):
+            cursor = host.capabilities[capability][name]
+            cursor.problem(f"{shown(name)} must be known before there is a host.")
+            return None
+        return None if value is INVALID else value
+
+    def _requirements(self, host: NodeTemplate) -> Requirements:
+        default = Requirements()
+        cores = self._property(host, "host", "num_cpus")
+        memory = self._property(host, "host", "mem_size")
+        disk = self._property(host, "host", "disk_size")
+        return Requirements(
+            cores=int(cores) if cores else default.cores,
+            memory_mb=_whole(memory, MIB) or default.memory_mb,
+            disk_gb=_whole(disk, GIB) or default.disk_gb,
+            image=str(self._property(host, "os", "image") or default.image),
+            architecture=str(self._property(host, "os", "architecture") or default.architecture),
+        )
+
+    def _count(self, host: NodeTemplate) -> int:
+        written = host.capabilities.get("scalable", {})
+        least = self._instances(host, "min_instances")
+        most = self._instances(host, "max_instances")
+        count = self._instances(host, "default_instances")
+        count = count if count is not None else least if least is not None else 1
+        if written and not (least or 0) <= count <= (most if most is not None else count):
+            at = next(iter(written.values()))
+            at.problem(
+                f"{shown(host.name)} wants {count} instances, which is not between "
+                f"min_instances, {least or 0}, and max_instances, {most}."
+            )
+        return count
+
+    def _instances(self, host: NodeTemplate, name: str) -> int | None:
+        """A number of instances, where the template speaks of them."""
+        written = host.capabilities.get("scalable", {})
+        if not written:
+            return None
+        value = self._property(host, "scalable", name)
+        if value is None:
+            return None
+        if value < 0 and name in written:
+            written[name].problem(f"{shown(name)} is {value}; it must be at least 0.")
+        return int(value)
+
+    # --- policies ----------------------------------------------------------------------------
+
+    def _policy(self, host: NodeTemplate, base: str) -> Policy | None:
+        """The policy of a kind that targets the host, or a service on it."""
+        found = [
+            policy
+            for policy in self._topology.policies
+            if self._library.derives("policy_types", policy.type, base)
+            and any(self._machines.get(target) == host.name for target in policy.targets)
+        ]
+        if len(found) > 1:
+            names = " and ".join(shown(policy.name) for policy in found)
+            found[1].position.problem_at_key(f"{names} both target {shown(host.name)}.")
+        return found[0] if found else None
+
+    def _of_policy(self, policy: Policy, name: str) -> Value:
+        schema = self._library.properties("policy_types", policy.type)[name]
+        cursor = policy.properties.get(name)
+        value = self._evaluator.checker(None).coerce(cursor, schema) if cursor else None
+        if is_late(value) and cursor:
+            cursor.problem(f"{shown(name)} must be known before there is a host.")
+            value = None
+        if value is None and schema.has_default:
+            value = schema.default
+        return None if value is INVALID else value
+
+    def _vacuum(self, host: NodeTemplate) -> VacuumPolicy | None:
+        policy = self._policy(host, VACUUM)
+        if policy is None:
+            return None
+        minimum, maximum = self._of_policy(policy, "minimum"), self._of_policy(policy, "maximum")
+        if minimum is None:
+            minimum = self._instances(host, "min_instances") or 0
+        if maximum is None:
+            most = self._instances(host, "max_instances")
+            maximum = most if most is not None else max(1, minimum)
+        if minimum > maximum:
+            at = policy.properties.get("minimum") or policy.position
+            at.problem(
+                f"The minimum of {shown(policy.name)}, {minimum}, is above its maximum, {maximum}."
+            )
+        return VacuumPolicy(
+            minimum=minimum,
+            maximum=maximum,
+            idle_seconds=_seconds(self._of_policy(policy, "idle_time")),
+            lifetime_seconds=_seconds(self._of_policy(policy, "lifetime")),
+        )
+
+    def _site(self, host: NodeTemplate) -> SiteName | None:
+        policy = self._policy(host, PLACEMENT)
+        if policy is None:
+            return None
+        known = self._library.properties("policy_types", policy.type)
+        names = [name for name in ("site", "cloud_id") if name in known]
+        values = (self._of_policy(policy, name) for name in names)
+        return next((SiteName(str(value)) for value in values if value), None)
+
+    def _unused_policies(self) -> None:
+        for policy in self._topology.policies:
+            where = policy.position.get("targets") or policy.position
+            known = any(
+                self._library.derives("policy_types", policy.type, base)
+                for base in (VACUUM, PLACEMENT)
+            )
+            if not known:
+                where = policy.position.get("type") or policy.position
+                where.problem(f"Vacuo does not follow policies of type {shown(policy.type)}.")
+            elif not policy.targets:
+                where.problem_at_key(f"The policy {shown(policy.name)} has no targets.")
+
+    # --- pool --------------------------------------------------------------------------------
+
+    def _pool(self, members: list[NodeTemplate]) -> PoolName | None:
+        joining = [m for m in members if self._joins(m)]
+        if len(joining) > 1:
+            sentence = f"{shown(joining[0].name)} and {shown(joining[1].name)} join pools from one"
+            joining[1].position.problem_at_key(f"{sentence} host; only one service of a host may.")
+        if not joining:
+            return None
+        name = self._evaluator.property_value(joining[0], "pool")
+        if not isinstance(name, str):
+            at = joining[0].properties.get("pool") or joining[0].position
+            at.problem("The name of the pool must be known before there is a host.")
+            return None
+        return PoolName(name)
+
+    def _joins(self, member: NodeTemplate) -> bool:
+        return self._library.derives("node_types", member.type, POOL_MEMBER)
+
+    def _advertised(self, members: list[NodeTemplate]) -> dict[str, str | int | float | bool]:
+        """What the machines will say of themselves and is known already."""
+        found: dict[str, str | int | float | bool] = {}
+        for member in members:
+            if not self._joins(member):
+                continue
+            values: Any = self._evaluator.property_value(member, "attributes")
+            at: Cursor = member.properties.get("attributes") or member.position
+            for name, value in values.items() if isinstance(values, dict) else ():
+                if not _CLASSAD_NAME.fullmatch(name):
+                    at.problem(f"{shown(name)} cannot be the name of a ClassAd attribute.")
+                elif isinstance(value, str | int | float):
+                    found[name] = value
+                elif not is_late(value):
+                    at.problem(f"{shown(name)} must be text, a number or a boolean.")
+        return found
+
+
+def attributes_in(value: Value) -> Iterator[Attribute]:
+    """Every late attribute inside a value."""
+    if isinstance(value, Attribute):
+        yield value
+    elif isinstance(value, Concat):
+        for part in value.parts:
+            yield from attributes_in(part)
+    elif isinstance(value, Token):
+        yield from attributes_in(value.value)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from attributes_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from attributes_in(inner)
+
+
+def _whole(size: Value, unit: int) -> int:
+    """A size in whole units, so that nothing that was asked for lacks; 0 for none."""
+    return math.ceil(amount("scalar-unit.size", str(size)) / unit) if size else 0
+
+
+def _seconds(time: Value) -> int:
+    return math.ceil(amount("scalar-unit.time", str(time))) if time else 0
