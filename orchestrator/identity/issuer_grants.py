@@ -217,13 +217,16 @@ class RefreshTokens:
 
 def _read_refresh_tokens(path: Path) -> list[RefreshToken]:
     try:
-        return [RefreshToken(**entry) for entry in json.loads(read_private(path))]
+        entries = json.loads(read_private(path))
+        if isinstance(entries, list):
+            return [RefreshToken(**entry) for entry in entries]
     except (ValueError, TypeError):
-        raise UserError(
-            f"The file of refresh tokens {path} cannot be read.",
-            attempt="remove it: all who are logged in log in again when their hour is over",
-            code="secret-file",
-        ) from None
+        pass
+    raise UserError(
+        f"The file of refresh tokens {path} cannot be read.",
+        attempt="remove it: all who are logged in log in again when their hour is over",
+        code="secret-file",
+    )
 
 
 def _digest(token: str) -> str:

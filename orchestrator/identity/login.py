@@ -101,25 +101,20 @@ class IssuerClient:
         metadata = self._metadata()
         endpoint = self._endpoint(metadata, "device_authorization_endpoint")
         token_endpoint = self._endpoint(metadata, "token_endpoint")
+        form = {
+            "client_id": self.target.client_id,
+            "scope": SCOPE,
+            "audience": self.target.audience,
+        }
         with self._speaking() as client:
-            answer = client.post(
-                endpoint,
-                data={
-                    "client_id": self.target.client_id,
-                    "scope": SCOPE,
-                    "audience": self.target.audience,
-                },
-                withhold_token=True,
-            )
-            started = _device_answer(answer, self.target.issuer)
-            code = _device_code(started, self.target.issuer)
-            interval = _between(1.0, started.get("interval", 5), _SLOWEST_SECONDS)
+            answer = client.request("POST", endpoint, data=form, withhold_token=True)
+        code, device_code, interval = self._start(answer)
         deadline = self.now() + code.expires_in
         on_code(code)
         while self.now() < deadline:
             self.sleep(interval)
             with self._speaking() as client:
-                tokens, interval = self._poll(client, token_endpoint, started, interval)
+                tokens, interval = self._poll(client, token_endpoint, device_code, interval)
                 if tokens is not None:
                     return self._login(tokens)
         raise _refusal("expired_token")
@@ -158,7 +153,7 @@ class IssuerClient:
             client.revoke_token(endpoint, token=login.refresh_token)
 
     def _poll(
-        self, client: Any, endpoint: str, started: Mapping[str, Any], interval: float
+        self, client: Any, endpoint: str, device_code: str, interval: float
     ) -> tuple[Mapping[str, Any] | None, float]:
         from authlib.integrations.base_client import OAuthError
 
@@ -166,12 +161,12 @@ class IssuerClient:
             tokens = client.fetch_token(
                 endpoint,
                 grant_type=DEVICE_GRANT,
-                device_code=started["device_code"],
+                device_code=device_code,
                 audience=self.target.audience,
             )
         except httpx.TransportError:
             # RFC 8628, 3.5: back off, do not give up.
-            return None, _between(1.0, interval * 2, _SLOWEST_SECONDS)
+            return None, min(interval * 2, _SLOWEST_SECONDS)
         except OAuthError as error:
             if error.error == "authorization_pending":
                 return None, interval
@@ -182,13 +177,14 @@ class IssuerClient:
 
     def _login(self, tokens: Mapping[str, Any], refresh_token: str | None = None) -> Login:
         access = tokens.get("access_token")
-        lifetime = tokens.get("expires_in", _ASSUMED_LIFETIME)
-        if not isinstance(access, str) or str(tokens.get("token_type", "")).lower() != "bearer":
+        lifetime = _between(1.0, tokens.get("expires_in", _ASSUMED_LIFETIME), 86400.0)
+        bearer = str(tokens.get("token_type", "")).lower() == "bearer"
+        if not isinstance(access, str) or not bearer or lifetime is None:
             raise IssuerSilent(self.target.issuer, "Its answer holds no bearer token.")
         return Login(
             self.target,
             access,
-            self.now() + _between(1.0, lifetime, 86400.0),
+            self.now() + lifetime,
             tokens.get("refresh_token") or refresh_token,
         )
 
@@ -196,16 +192,15 @@ class IssuerClient:
         issuer = self.target.issuer
         if not is_safe_url(issuer):
             raise IssuerSilent(issuer, "Its address is not https.")
+        url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
         with self._speaking() as client:
-            url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-            answer = client.get(url, withhold_token=True)
+            answer = client.request("GET", url, withhold_token=True)
+        found = self._object(answer)
         if answer.status_code != httpx.codes.OK:
             raise IssuerSilent(issuer, f"Its discovery document answered {answer.status_code}.")
-        with self._understanding():
-            found = answer.json()
-            if found["issuer"].rstrip("/") == issuer.rstrip("/"):
-                return dict(found)
-        raise IssuerSilent(issuer, "Its discovery document names another issuer.")
+        if str(found.get("issuer")).rstrip("/") != issuer.rstrip("/"):
+            raise IssuerSilent(issuer, "Its discovery document names another issuer.")
+        return found
 
     def _endpoint(self, metadata: Mapping[str, Any], name: str) -> str:
         url = metadata.get(name)
@@ -231,20 +226,48 @@ class IssuerClient:
             transport=self.transport,
             mounts=None if self.transport else DIRECT,
         )
+        client.register_compliance_hook("access_token_response", self._token_answer)
+        client.register_compliance_hook("refresh_token_response", self._token_answer)
         try:
-            with client, self._understanding():
+            with client:
                 yield client
         except OAuthError as error:
             raise _refusal(str(error.error)) from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise IssuerSilent(self.target.issuer, f"{type(error).__name__}.") from None
 
-    @contextmanager
-    def _understanding(self) -> Iterator[None]:
+    def _object(self, answer: httpx.Response) -> Mapping[str, Any]:
+        """The JSON object that ``answer`` holds, whatever its status."""
         try:
-            yield
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise IssuerSilent(self.target.issuer, "Its answer is not what OAuth 2 says.") from None
+            found = answer.json()
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict):
+            return found
+        why = f"It answered {answer.status_code}, and not as OAuth 2 says."
+        raise IssuerSilent(self.target.issuer, why)
+
+    def _token_answer(self, answer: httpx.Response) -> httpx.Response:
+        """Refuse what Authlib would stumble over: it takes the shape of the answer on trust."""
+        found = self._object(answer)
+        for name in ("expires_in", "expires_at"):
+            value = found.get(name, 0)
+            if not (isinstance(value, int) or (isinstance(value, str) and value.isdecimal())):
+                raise IssuerSilent(self.target.issuer, f"Its answer has an odd {name}.")
+        return answer
+
+    def _start(self, answer: httpx.Response) -> tuple[DeviceCode, str, float]:
+        """What is shown, the device code and the pause between polls, from the first answer."""
+        found = self._object(answer)
+        if isinstance(found.get("error"), str):
+            raise _refusal(found["error"])
+        code = _device_code(found)
+        secret = found.get("device_code")
+        interval = _between(1.0, found.get("interval", 5), _SLOWEST_SECONDS)
+        if answer.is_success and code and interval and isinstance(secret, str):
+            return code, secret, interval
+        why = f"Its device endpoint answered {answer.status_code}, and no code that can be shown."
+        raise IssuerSilent(self.target.issuer, why)
 
 
 def _refusal(code: str) -> UserError:
@@ -264,33 +287,30 @@ def _refusal(code: str) -> UserError:
     return LoginEnded(f"The issuer answered {safe}.")
 
 
-def _between(low: float, value: object, high: float) -> float:
-    """``value``, which an issuer sent, as a number within bounds; :class:`ValueError` if none."""
-    return min(max(low, float(str(value))), high)
+def _between(low: float, value: object, high: float) -> float | None:
+    """``value``, which an issuer sent, within bounds; None if it is no number."""
+    if isinstance(value, str):  # some issuers write numbers so
+        try:
+            value = float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+        return None
+    return float(min(max(low, value), high))
 
 
-def _device_answer(answer: httpx.Response, issuer: str) -> Mapping[str, Any]:
-    found = answer.json()
-    if isinstance(found.get("error"), str):
-        raise _refusal(found["error"])
-    if answer.status_code != httpx.codes.OK or not isinstance(found["device_code"], str):
-        raise IssuerSilent(issuer, f"Its device endpoint answered {answer.status_code}.")
-    return dict(found)
-
-
-def _device_code(started: Mapping[str, Any], issuer: str) -> DeviceCode:
+def _device_code(found: Mapping[str, Any]) -> DeviceCode | None:
     """The code as shown; an issuer must not be able to write escape sequences to a terminal."""
-    complete = started.get("verification_uri_complete")
-    code = DeviceCode(
-        str(started["user_code"]),
-        str(started["verification_uri"]),
-        str(complete) if complete else None,
-        _between(1.0, started["expires_in"], 3600.0),
-    )
-    urls = [code.verification_uri, *([code.verification_uri_complete] if complete else [])]
-    if not code.user_code.isprintable() or not all(is_safe_url(url) for url in urls):
-        raise IssuerSilent(issuer, "Its device code cannot be shown.")
-    return code
+    user_code, uri = found.get("user_code"), found.get("verification_uri")
+    complete = found.get("verification_uri_complete")
+    expires_in = _between(1.0, found.get("expires_in"), 3600.0)
+    if not isinstance(user_code, str) or not 0 < len(user_code) <= 64 or expires_in is None:
+        return None
+    if not user_code.isprintable() or not isinstance(uri, str) or not is_safe_url(uri):
+        return None
+    if complete is not None and not is_safe_url(complete):
+        return None
+    return DeviceCode(user_code, uri, complete, expires_in)
 
 
 def _read_client(path: Path) -> tuple[str, str]:
