@@ -96,6 +96,12 @@ class TestbedNetwork:
     def container(self, name: str) -> Container:
         return self.client.containers.get(f"{self.name}-{name}")
 
+    def execute(self, name: str, *command: str) -> tuple[int, str]:
+        """Run a command as root in a container: its exit code and all of its output."""
+        answer = self.container(name).exec_run(list(command))
+        output = answer.output if isinstance(answer.output, bytes) else b""
+        return answer.exit_code or 0, output.decode(errors="replace")
+
     def remove_container(self, name: str) -> None:
         """Remove a container at once, whether it runs, has ended or does not exist."""
         with contextlib.suppress(docker.errors.NotFound):

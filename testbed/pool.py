@@ -147,8 +147,7 @@ class CondorPool:
 
     def execute(self, *command: str) -> tuple[int, str]:
         """Run a command as root in the pool's container: its exit code and all of its output."""
-        result = self.network.container(CONTAINER).exec_run(list(command))
-        return result.exit_code, result.output.decode(errors="replace")
+        return self.network.execute(CONTAINER, *command)
 
     def _run_container(self) -> Container:
         # The account must exist before the schedd accepts a job of its owner.

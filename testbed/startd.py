@@ -120,8 +120,7 @@ class Startd:
 
     def log(self, name: str) -> str:
         """The whole of a daemon's log, e.g. ``StartLog``."""
-        result = self.container.exec_run(["cat", f"/var/log/condor/{name}"])
-        return result.output.decode(errors="replace")
+        return self.network.execute(self.request.node, "cat", f"/var/log/condor/{name}")[1]
 
     def stop(self) -> None:
         self.network.remove_container(self.request.node)
