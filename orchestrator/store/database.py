@@ -63,6 +63,9 @@ class Database:
         )
         self.engine = self._engine()
         self.write_engine = self.engine.execution_options(vacuo_write=True)
+        self.read_engine = self.engine
+        if not self.is_sqlite:  # where that is what a transaction sees in any case
+            self.read_engine = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     def _engine(self) -> Engine:
         # Parameters carry templates and their secrets: they stay out of errors and logs.
@@ -90,7 +93,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A transaction that sees the database as it was at one moment."""
-        with self.explained(), self.engine.begin() as connection:
+        with self.explained(), self.read_engine.begin() as connection:
             yield connection
 
     @contextmanager

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from orchestrator.errors import LeaseLost, NotFound
 from orchestrator.model import DeploymentId
-from orchestrator.store.schema import deployments, leases
+from orchestrator.store.schema import leases
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,12 @@ class Lease:
     expires_at: float
 
 
+def make(connection: Connection, id: DeploymentId) -> None:
+    """The row of a new deployment, which nobody holds: those who want it wait for each other on
+    it."""
+    connection.execute(insert(leases).values(deployment=id, holder="", token=0, expires_at=0.0))
+
+
 def acquire(
     connection: Connection, id: DeploymentId, holder: str, expires_at: float, now: float
 ) -> Lease:
@@ -32,14 +38,7 @@ def acquire(
         select(leases).where(leases.c.deployment == id).with_for_update()
     ).one_or_none()
     if row is None:
-        known = select(deployments.c.id).where(deployments.c.id == id)
-        if connection.execute(known).first() is None:
-            raise NotFound(f"There is no deployment {id}.", "vacuo list")
-        lease = Lease(id, holder, 1, expires_at)
-        connection.execute(
-            insert(leases).values(deployment=id, holder=holder, token=1, expires_at=expires_at)
-        )
-        return lease
+        raise NotFound(f"There is no deployment {id}.", "vacuo list")
     if row.holder not in ("", holder) and row.expires_at > now:
         raise LeaseLost(
             f"{row.holder} works on deployment {id} for another {row.expires_at - now:.0f} s."

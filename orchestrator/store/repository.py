@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 
 from orchestrator.model import (
     Action,
@@ -80,16 +81,28 @@ class Repository:
         nothing is written; the key with another fingerprint is a
         :class:`~orchestrator.errors.Conflict`.
         """
+        key = None if idempotency_key is None else (idempotency_key, fingerprint)
+        try:
+            return self._create(deployment, key, events)
+        except IntegrityError:
+            # Where there are many writers the same request can be stored between our look and our
+            # write; then the second look finds it.
+            if key is None:
+                raise
+            return self._create(deployment, key, events)
+
+    def _create(
+        self, deployment: Deployment, key: tuple[str, str] | None, events: Sequence[Event]
+    ) -> Deployment:
         with self._database.write() as connection:
-            if idempotency_key is not None:
-                first = deployments.of_key(
-                    connection, deployment.owner, idempotency_key, fingerprint
-                )
+            if key is not None:
+                first = deployments.of_key(connection, deployment.owner, *key)
                 if first is not None:
                     return first
             deployments.insert_new(connection, deployment)
-            if idempotency_key is not None:
-                deployments.remember_key(connection, deployment, idempotency_key, fingerprint)
+            leases.make(connection, deployment.id)
+            if key is not None:
+                deployments.remember_key(connection, deployment, *key)
             journal.append(connection, events)
             return deployments.get(connection, deployment.id)
 
