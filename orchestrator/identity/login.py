@@ -284,7 +284,14 @@ def _refusal(code: str) -> UserError:
             "login-failed",
         )
     safe = code if code.isidentifier() and code.isascii() else "an unknown error"
-    return LoginEnded(f"The issuer answered {safe}.")
+    if code == "invalid_grant":
+        return LoginEnded(f"The issuer answered {safe}.")
+    return UserError(
+        "The issuer refused the login.",
+        f"It answered {safe}.",
+        "ask the server's administrator (iam/README.md tells what the client must be allowed)",
+        "login-failed",
+    )
 
 
 def _between(low: float, value: object, high: float) -> float | None:

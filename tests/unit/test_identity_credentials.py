@@ -345,6 +345,20 @@ def test_token_endpoint_that_answers_nonsense_is_said_to(world: World, case: str
         world.login()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("invalid_scope", "It answered invalid_scope"), ("\x1b[2J", "It answered an unknown error")],
+)
+def test_issuer_that_refuses_is_quoted_by_its_code_alone(
+    world: World, error: str, said: str
+) -> None:
+    answer = {"error": error, "error_description": "\x1b[2Jread me"}
+    world.network.answers["/issuer/device_authorization"] = httpx.Response(400, json=answer)
+    with pytest.raises(UserError, match=said) as refused:
+        world.login()
+    assert "\x1b" not in str(refused.value)
+
+
 @pytest.mark.parametrize("name", ["expires_in", "expires_at"])
 @pytest.mark.parametrize("value", ["soon", "1.5", [], {}, 1.5, None])
 def test_token_that_ends_at_an_odd_time_is_refused(world: World, name: str, value: object) -> None:
