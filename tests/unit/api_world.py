@@ -45,7 +45,7 @@ TEMPLATE = "tosca_definitions_version: tosca_simple_yaml_1_3\nminimum: 1\n"
 
 
 class Compiler:
-    """Knows two words: ``minimum``, a number, and ``secret``, which is refused."""
+    """Knows one word, ``minimum``: how many workers there always are."""
 
     def compile(self, template: str, inputs: Mapping[str, Any]) -> DeploymentSpec:
         document = yaml.safe_load(template)
@@ -56,7 +56,12 @@ class Compiler:
         return DeploymentSpec("A test site", (self._workers(int(document.get("minimum", 0))),))
 
     def _workers(self, minimum: int) -> NodeGroup:
-        service = Service("execute", "vacuo.nodes.HTCondor.Execute", "vacuo.site.htcondor_execute")
+        service = Service(
+            "execute",
+            "vacuo.nodes.HTCondor.Execute",
+            "vacuo.site.htcondor_execute",
+            {"htcondor_execute_idle_seconds": 3600},
+        )
         return NodeGroup(
             name=GroupName("workers"),
             requirements=Requirements(cores=2, memory_mb=2048),
