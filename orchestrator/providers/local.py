@@ -227,7 +227,8 @@ class LocalProvider:
                 made = self._ask(
                     lambda client: client.api.create_container_from_config(  # type: ignore[no-untyped-call]
                         description, name
-                    )
+                    ),
+                    again=False,
                 )
             except docker.errors.NotFound as error:
                 raise Terminal(
@@ -275,7 +276,8 @@ class LocalProvider:
                 self._ask(
                     lambda client: client.api.create_network(
                         name, driver="bridge", ipam=ipam, labels=labels
-                    )
+                    ),
+                    again=False,
                 )
             except (Retryable, Terminal) as error:
                 if not isinstance(error.__cause__, docker.errors.APIError):
@@ -328,8 +330,11 @@ class LocalProvider:
             self._found = engine, connect(engine, self._request_seconds)
         return self._found
 
-    def _ask(self, request: Callable[[docker.DockerClient], T]) -> T:
+    def _ask(self, request: Callable[[docker.DockerClient], T], *, again: bool = True) -> T:
         """Make one request; if the connection was refused, once more after starting the engine.
+
+        So too if it broke, as one does that the engine closes for idleness just then, unless the
+        request must not be made ``again``.
 
         :raises Retryable: the engine does not answer, or failed.
         :raises Terminal: the engine refuses the request as it is.
@@ -340,21 +345,21 @@ class LocalProvider:
             try:
                 return request(client)
             except requests.ConnectionError as error:
-                if not _was_refused(error):
+                if not again and not _was_refused(error):
                     raise
                 ensure_service(engine)
                 return request(client)
-        except requests.RequestException as error:
-            raise Retryable(
-                f"The container engine at {engine.endpoint} does not answer "
-                f"({type(error).__name__})."
-            ) from error
         except docker.errors.NotFound:
             raise
         except docker.errors.APIError as error:
             if error.is_client_error():
                 raise Terminal(f"The container engine refuses: {error.explanation}.") from error
             raise Retryable(f"The container engine failed: {error.explanation}.") from error
+        except requests.RequestException as error:
+            raise Retryable(
+                f"The container engine at {engine.endpoint} does not answer "
+                f"({type(error).__name__})."
+            ) from error
 
 
 def installation_id(data_directory: Path) -> str:
@@ -370,6 +375,8 @@ def installation_id(data_directory: Path) -> str:
 
 def _may_have_been_carried_out(cause: BaseException | None) -> bool:
     """Whether a request was sent and its answer was lost."""
+    if isinstance(cause, docker.errors.APIError):
+        return False  # that is an answer
     return isinstance(cause, requests.RequestException) and not _was_refused(cause)
 
 

@@ -149,11 +149,11 @@ def recorded_subnet(directory: Path) -> str:
     """The subnet chosen at the first run: it must not change while networks exist."""
     record = directory / "subnet"
     if not record.exists():
-        _write_if_changed(record, free_subnet(directory, _routed_networks()) + "\n")
+        _write_if_changed(record, free_subnet(directory, routed_networks()) + "\n")
     return record.read_text(encoding="ascii").strip()
 
 
-def _routed_networks() -> list[ipaddress.IPv4Network]:
+def routed_networks() -> list[ipaddress.IPv4Network]:
     """Every network that this machine already has a route to, the default route apart."""
     networks = []
     for line in Path("/proc/net/route").read_text(encoding="ascii").splitlines()[1:]:
