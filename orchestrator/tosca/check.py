@@ -179,8 +179,9 @@ def topology(
         policies=_policies(keys.get("policies"), tuple(nodes), groups, library),
         outputs=_outputs(keys.get("outputs")),
         imports=imports,
+        broken=frozenset(nodes) - frozenset(linked),
     )
-    if len(linked) == len(nodes):
+    if not result.broken:
         check_graph(result)
     return result
 

@@ -6,7 +6,6 @@ Meant to run where it can be killed: see :mod:`orchestrator.tosca.sandbox`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -19,28 +18,9 @@ from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.groups import GroupMaker
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.read import Tree, read
+from orchestrator.tosca.summary import InputSummary, TemplateSummary
 from orchestrator.tosca.topology import Topology
 from orchestrator.tosca.values import INVALID
-
-
-@dataclass(frozen=True)
-class InputSummary:
-    """An input of a template, as it is asked for.  ``constraints`` are (name, bound)."""
-
-    name: str
-    type: str
-    required: bool
-    default: Any = None
-    description: str = ""
-    constraints: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class TemplateSummary:
-    """What a template is for, and what it wants to know."""
-
-    description: str
-    inputs: tuple[InputSummary, ...]
 
 
 @cache

@@ -121,6 +121,8 @@ class Evaluator:
         if name in ("SOURCE", "TARGET"):
             at.problem(f"`{name}` is for relationships, which Vacuo does not configure.")
             return None
+        if name in self.topology.broken:
+            return None  # that has been said where it stands
         if name not in templates:
             hint = did_you_mean(name, (*templates, "SELF", "HOST"))
             at.problem(f"There is no node template {shown(name)}.", hint)

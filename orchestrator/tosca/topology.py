@@ -70,6 +70,7 @@ class Topology:
     policies: tuple[Policy, ...] = ()
     outputs: Mapping[str, Cursor] = field(default_factory=dict)
     imports: tuple[tuple[str, str], ...] = ()
+    broken: frozenset[str] = frozenset()  # node templates that are left out, and reported
 
     def hosts_of(self, name: str) -> Iterator[NodeTemplate]:
         """The template itself, what it is hosted on, and so on down to the machine."""

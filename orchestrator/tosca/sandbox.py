@@ -1,0 +1,312 @@
+"""Templates are read in processes that can be killed, never in a thread that serves others.
+
+:class:`Compiler` keeps a few warm worker processes (:mod:`orchestrator.tosca.worker`).  It may be
+used from any thread and after a fork; workers are started when they are first needed, and end by
+themselves when this process does, however it ends.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrator.errors import UserError
+from orchestrator.model import DeploymentSpec
+from orchestrator.settings import Limits
+from orchestrator.tosca.problems import START, Report, TemplateInvalid
+from orchestrator.tosca.summary import TemplateSummary
+from orchestrator.tosca.wire import ANSWER_BYTES, HEADER, Malformed, decode, frame
+
+_log = logging.getLogger(__name__)
+COMMAND = (sys.executable, "-I", "-m", "orchestrator.tosca.worker")
+PARAMETER_DEPTH = 32
+_START_SECONDS = 60.0
+_GRACE_SECONDS = 5.0  # the kernel ends the work; this is for a worker that does not tell
+
+
+class _WorkerGone(Exception):
+    """The worker ended, or never began."""
+
+
+class _Stalled(Exception):
+    """The worker did not answer in time."""
+
+
+class Compiler:
+    """Compiles and describes templates within ``limits``.
+
+    At most ``workers`` templates are read at once; the next waits for ``template_seconds`` and is
+    then refused (status 503).
+    """
+
+    def __init__(
+        self, limits: Limits, workers: int | None = None, command: Sequence[str] = COMMAND
+    ) -> None:
+        self._limits = limits
+        self._count = workers or min(4, os.cpu_count() or 1)
+        self._command = tuple(command)
+        self._begin()
+        reference = weakref.ref(self)
+
+        def forked() -> None:
+            if (compiler := reference()) is not None:
+                compiler._forget()
+
+        os.register_at_fork(after_in_child=forked)
+
+    def compile(
+        self, template: str, inputs: Mapping[str, Any], file: str = "template.yaml"
+    ) -> DeploymentSpec:
+        """The deployment that ``template`` means with ``inputs``; ``file`` names it in problems.
+
+        Raises :class:`TemplateInvalid`, or another :class:`UserError` where it is too expensive to
+        be read.
+        """
+        self._check_size(template, inputs, file)
+        answer = self._ask({"operation": "compile", "template": template, "file": file,
+                            "inputs": dict(inputs)})  # fmt: skip
+        return _expect(answer, DeploymentSpec)
+
+    def describe(self, template: str, file: str = "template.yaml") -> TemplateSummary:
+        """What the template is for and which inputs it has; raises as :meth:`compile` does."""
+        self._check_size(template, {}, file)
+        answer = self._ask({"operation": "describe", "template": template, "file": file})
+        return _expect(answer, TemplateSummary)
+
+    def warm(self) -> None:
+        """Start one worker now, so that the first template need not wait for it."""
+        with self._lock:
+            if not self._idle:
+                self._idle.append(self._start())
+
+    def close(self) -> None:
+        """End all workers; using the compiler again starts new ones."""
+        with self._lock:
+            workers, self._idle = list(self._all), []
+            self._all = set()
+        for worker in workers:
+            worker.end()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._slots = threading.BoundedSemaphore(self._count)
+        self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
+
+    def _forget(self) -> None:
+        """In a forked child: the workers are the parent's; only our copies of the pipes go."""
+        for worker in self._all:
+            worker.let_go()
+        self._begin()
+
+    def _check_size(self, template: str, inputs: Mapping[str, Any], file: str) -> None:
+        report = Report(file)
+        limit = self._limits.template_bytes
+        try:
+            size = len(template.encode())
+        except UnicodeEncodeError:
+            report.add(START, (), "The template holds characters that text may not hold.")
+            size = 0
+        if size > limit:
+            report.add(START, (), f"The template has {size} bytes; {limit} is the most.")
+        try:
+            if _depth(inputs) > PARAMETER_DEPTH:
+                sentence = f"The parameters are nested more than {PARAMETER_DEPTH} levels deep."
+                report.add(START, ("parameters",), sentence)
+            elif len(json.dumps(inputs, allow_nan=False, ensure_ascii=False).encode()) > limit:
+                sentence = f"The parameters are longer than {limit} bytes."
+                report.add(START, ("parameters",), sentence)
+        except (TypeError, ValueError):
+            report.add(START, ("parameters",), "The parameters must be plain JSON values.")
+        report.raise_if_any()
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        seconds = self._limits.template_seconds
+        if not self._slots.acquire(timeout=seconds):
+            raise UserError(
+                "Too many templates are being read right now.",
+                attempt="the same again in a few seconds",
+                code="template-busy",
+                status=503,
+            )
+        try:
+            answer = self._answer({**request, "seconds": seconds})
+        finally:
+            self._slots.release()
+        return _result(answer, seconds)
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        message = frame(request)
+        for last in (False, True):
+            worker = self._take()
+            try:
+                answer = worker.ask(message, request["seconds"] + _GRACE_SECONDS)
+            except _Stalled:
+                self._discard(worker)
+                return {"died": int(signal.SIGALRM)}
+            except _WorkerGone:
+                self._discard(worker)
+                if last:
+                    return {"died": 0}
+            except BaseException:
+                self._discard(worker)
+                raise
+            else:
+                with self._lock:
+                    self._idle.append(worker)
+                return answer
+        raise AssertionError("unreachable")
+
+    def _take(self) -> _Worker:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+            return self._start()
+
+    def _start(self) -> _Worker:
+        worker = _Worker(self._command)
+        self._all.add(worker)
+        return worker
+
+    def _discard(self, worker: _Worker) -> None:
+        with self._lock:
+            self._all.discard(worker)
+        worker.kill()
+
+
+class _Worker:
+    """One worker process and the pipes to it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._ready = False
+        environment = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+            cwd="/",
+            env={**environment, "LC_ALL": "C.UTF-8"},
+            bufsize=0,
+        )
+
+    def ask(self, message: bytes, seconds: float) -> dict[str, Any]:
+        if not self._ready:
+            self._receive(time.monotonic() + _START_SECONDS)
+            self._ready = True
+        deadline = time.monotonic() + seconds
+        stream = self._process.stdin
+        if stream is None:
+            raise _WorkerGone
+        try:
+            view = memoryview(message)
+            while view:
+                view = view[stream.write(view) or 0 :]
+        except OSError:
+            raise _WorkerGone from None
+        return self._receive(deadline)
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        (length,) = HEADER.unpack(self._exactly(HEADER.size, deadline))
+        if length > 2 * ANSWER_BYTES:
+            raise _WorkerGone
+        answer = json.loads(self._exactly(length, deadline))
+        return answer if isinstance(answer, dict) else {"died": 0}
+
+    def _exactly(self, count: int, deadline: float) -> bytes:
+        stream = self._process.stdout
+        if stream is None or stream.closed:
+            raise _WorkerGone
+        content = bytearray()
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, selectors.EVENT_READ)
+            while len(content) < count:
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise _Stalled
+                chunk = os.read(stream.fileno(), min(count - len(content), 1 << 20))
+                if not chunk:
+                    raise _WorkerGone
+                content += chunk
+        return bytes(content)
+
+    def let_go(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def end(self) -> None:
+        """Ask it to end by closing its input; kill it where it does not."""
+        self.let_go()
+        try:
+            self._process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """End it and whatever it has forked."""
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.let_go()
+        self._process.wait()
+
+
+def _depth(value: Any) -> int:
+    """How deep lists and mappings are nested, counted up to what is allowed."""
+    level, depth = [value], 0
+    while level and depth <= PARAMETER_DEPTH:
+        depth += 1
+        level = [
+            inner
+            for one in level
+            if isinstance(one, Mapping | list | tuple)
+            for inner in (one.values() if isinstance(one, Mapping) else one)
+        ]
+    return depth
+
+
+def _result(answer: dict[str, Any], seconds: float) -> Any:
+    if "value" in answer or "problems" in answer:
+        try:
+            if "problems" in answer:
+                raise TemplateInvalid(decode(answer["problems"]))
+            return decode(answer["value"])
+        except Malformed:
+            answer = {"failed": "the answer is malformed"}
+    if "failed" in answer:
+        _log.error("Reading a template failed unexpectedly: %s", answer["failed"])
+        raise UserError(
+            "The template cannot be read: Vacuo has come upon a fault of its own.",
+            "The server's log has the details.",
+            "report it, with the template",
+            code="template-failed",
+            status=500,
+        )
+    why = {
+        int(signal.SIGALRM): f"It took longer than {seconds:g} s.",
+        int(signal.SIGXCPU): f"It took more than {seconds:g} s of processor time.",
+        "memory": "It took more memory than one template may.",
+    }.get(answer.get("died", 0), "The process that read it ended before its time.")
+    raise UserError(
+        "The template is too expensive to read.",
+        why,
+        "make it smaller, with fewer aliases and simpler patterns",
+        code="template-too-expensive",
+    )
+
+
+def _expect(answer: Any, kind: type[Any]) -> Any:
+    if not isinstance(answer, kind):
+        raise TypeError(f"the sandbox gave no {kind.__name__}")
+    return answer
