@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 import time
@@ -26,6 +27,8 @@ XROOTD_CONFIGURATION = """\
 all.export /data r/o
 oss.localroot /srv
 xrd.port 1094
+# One line for each file that somebody opens: what a cache in front of us did not have.
+ofs.trace open
 """
 
 HTTP_SERVER = """\
@@ -82,7 +85,9 @@ class Origin:
         (self.directory / "origin.cfg").write_text(XROOTD_CONFIGURATION)
         (self.directory / "origin_http.py").write_text(HTTP_SERVER)
         self.network.ensure()
-        script = "python3 /etc/xrootd/origin_http.py & exec xrootd -c /etc/xrootd/origin.cfg -n origin"
+        script = (
+            "python3 /etc/xrootd/origin_http.py & exec xrootd -c /etc/xrootd/origin.cfg -n origin"
+        )
         self.network.run(
             ContainerRequest(
                 CONTAINER,
@@ -108,6 +113,10 @@ class Origin:
     def log(self) -> str:
         """What both servers wrote: a line for each HTTP request, XRootD's own log."""
         return self.network.container(CONTAINER).logs().decode(errors="replace")
+
+    def opens(self) -> int:
+        """How often a file was opened over XRootD: the reads that no cache answered."""
+        return len(re.findall(r"ofs_open: .*fn=/data/", self.log()))
 
     def _wait_for(self, port: int) -> None:
         deadline = time.monotonic() + _READY_SECONDS
