@@ -177,7 +177,10 @@ class Repository:
 
     def void_leases(self) -> None:
         """End every lease.  For a server that starts and holds the ServerLock: whoever held one
-        is dead, and need not be waited for."""
+        is dead, and need not be waited for.  Beyond SQLite, where other servers may be alive, it
+        does nothing."""
+        if not self._database.is_sqlite:
+            return
         with self._database.write() as connection:
             leases.void(connection)
 
