@@ -84,6 +84,7 @@ class LocalProvider:
             )
         self._site = site
         self._installation = installation_id(data_directory)
+        self._lock = data_directory / "create-host.lock"
         directory = site.options.get("engine_directory")
         self._engine_directory = Path(directory) if directory else None
         self._request_seconds = float(site.options.get("request_seconds", 60.0))
@@ -213,9 +214,9 @@ class LocalProvider:
     def _reserve(self, request: InstanceRequest, flavour: Flavour) -> Mapping[str, Any]:
         """Make the container without starting it, unless somebody else has just made it.
 
-        One at a time on this machine, so that the quota is not overrun.
+        One at a time in this installation, so that the quota is not overrun.
         """
-        with locked(self._engine().runtime_directory / f"create-{self._installation}.lock"):
+        with locked(self._lock):
             existing = self._named(request.name)
             if existing:
                 return existing
