@@ -69,7 +69,8 @@ def _wrong_version(version: Cursor) -> None:
 def _imports(
     cursor: Cursor | None, base: Library
 ) -> tuple[Library | None, tuple[tuple[str, str], ...]]:
-    library, files, broken = base, {}, False
+    library, broken = base, False
+    files: dict[str, str] = {}
     for item in cursor.items() if cursor else ():
         name = _imported(item)
         bundle = catalogue.load(name) if name else None
@@ -238,7 +239,9 @@ def _node(position: Cursor, library: Library) -> NodeTemplate | None:
 def _not_realisable(position: Cursor, node_type: str, library: Library) -> None:
     cursor = position.get("type") or position
     if library.derives("node_types", node_type, SERVICE):
-        cursor.problem(f"{shown(node_type)} names no role that realises it.", "Use a type below it.")
+        cursor.problem(
+            f"{shown(node_type)} names no role that realises it.", "Use a type below it."
+        )
     else:
         cursor.problem(
             f"Vacuo cannot make a {shown(node_type)}.",
@@ -262,14 +265,18 @@ def _type(position: Cursor, kind: str, library: Library) -> str | None:
     return name
 
 
-def _known(cursor: Cursor | None, known: Mapping[str, Any], what: str, of: str) -> dict[str, Cursor]:
+def _known(
+    cursor: Cursor | None, known: Mapping[str, Any], what: str, of: str
+) -> dict[str, Cursor]:
     """The entries of a section, of which each must be known."""
     found = {}
     for name, inner in (cursor.table() if cursor else {}).items():
         if name in known:
             found[name] = inner
         else:
-            hint = did_you_mean(name, known) or (f"It has {listed(sorted(known))}." if known else "")
+            hint = did_you_mean(name, known) or (
+                f"It has {listed(sorted(known))}." if known else ""
+            )
             inner.problem_at_key(f"{shown(of)} has no {what} {shown(name)}.", hint)
     return found
 
@@ -308,11 +315,13 @@ def _named(
     found: dict[str, None] = {}
     for item in cursor.items() if cursor else ():
         name = item.text()
+        if name is None:
+            continue
         if name in groups:
             found |= dict.fromkeys(groups[name])
         elif name in nodes:
             found[name] = None
-        elif name is not None:
+        else:
             hint = did_you_mean(name, (*nodes, *groups))
             item.problem(f"There is no node template {shown(name)}.", hint)
     return tuple(found)

@@ -75,7 +75,11 @@ def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[st
     document["tosca_definitions_version"] = _GIVEN_AS.get(version, version)
     normative = EntityType.TOSCA_DEF_LOAD_AS_IS
     for kind, types in topology.library.sections.items():
-        more = {name: copy.deepcopy(t) for name, t in types.items() if name not in (normative.get(kind) or {})}
+        more = {
+            name: copy.deepcopy(t)
+            for name, t in types.items()
+            if name not in (normative.get(kind) or {})
+        }
         if more:
             document[kind] = more
     body = document["topology_template"]
@@ -104,7 +108,9 @@ def _known(
 ) -> dict[str, Any]:
     node = evaluator.topology.templates[template]
     kind = evaluator.topology.library.capabilities(node.type)[capability]
-    names = dict.fromkeys((*given, *evaluator.topology.library.properties("capability_types", kind)))
+    names = dict.fromkeys(
+        (*given, *evaluator.topology.library.properties("capability_types", kind))
+    )
     values = {name: evaluator.property_value(node, name, capability) for name in names}
     return {name: v for name, v in values.items() if v is not None and not is_late(v)}
 
@@ -141,5 +147,3 @@ class _Words:
             plain_name = argument.value if isinstance(argument.value, str) else None
             return {name: plain_name} if plain_name else (None if value is INVALID else value)
         return {name: [self.of(item) for item in argument.items()]}
-
-

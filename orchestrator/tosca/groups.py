@@ -68,9 +68,7 @@ class GroupMaker:
         return NodeGroup(
             name=GroupName(host.name),
             requirements=self._requirements(host),
-            services=tuple(
-                Service(m.name, m.type, self._role(m), made[m.name]) for m in ordered
-            ),
+            services=tuple(Service(m.name, m.type, self._role(m), made[m.name]) for m in ordered),
             count=self._count(host),
             vacuum=self._vacuum(host),
             pool=self._pool(members),
@@ -92,7 +90,7 @@ class GroupMaker:
             referred = {a.template for a in attributes_in(made[member.name])}
             targets = {requirement.target for requirement in member.requirements}
             needs[member.name] = (referred | targets) & set(made) - {member.name}
-        waiting, ordered = list(members), []
+        waiting, ordered = list(members), list[NodeTemplate]()
         while waiting:
             done = {member.name for member in ordered}
             ready = next((m for m in waiting if needs[m.name] <= done), None)

@@ -196,25 +196,26 @@ def schema(cursor: Cursor, library: Library, keys: tuple[str, ...] = _INPUT_KEYS
     if name is None:
         return None
     name = SHORT.get(name, name)
-    if name not in BASIC and not library.has("data_types", name):
-        hint = did_you_mean(name, (*BASIC, *library.names("data_types")))
-        named.problem(f"There is no data type {shown(name)}.", hint)
-    for key in ("required",):
-        if key in found and not isinstance(found[key].value, bool):
-            found[key].problem(f"`{key}` must be true or false.")
+    _known_data_type(named, name, library)
+    if "required" in found and not isinstance(found["required"].value, bool):
+        found["required"].problem("`required` must be true or false.")
     for key in ("entry_schema", "key_schema"):
         if key in found and isinstance(found[key].tree, Table):
             schema(found[key], library, _PROPERTY_KEYS)
         elif key in found and (entry := found[key].text()) is not None:
-            if entry not in BASIC and not library.has("data_types", entry):
-                hint = did_you_mean(entry, BASIC)
-                found[key].problem(f"There is no data type {shown(entry)}.", hint)
+            _known_data_type(found[key], entry, library)
     if "constraints" in found:
         for item in found["constraints"].items():
             _constraint(item, name)
     if cursor.report.count > before:
         return None
     return Schema.parse(cursor.name, cursor.value)
+
+
+def _known_data_type(cursor: Cursor, name: str, library: Library) -> None:
+    if SHORT.get(name, name) not in BASIC and not library.has("data_types", SHORT.get(name, name)):
+        hint = did_you_mean(name, (*BASIC, *library.names("data_types")))
+        cursor.problem(f"There is no data type {shown(name)}.", hint)
 
 
 def _constraint(cursor: Cursor, type_name: str) -> None:

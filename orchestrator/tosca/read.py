@@ -143,7 +143,9 @@ class _Composer:
         if depth > DEPTH:
             self._give_up(event, path, f"This is nested more than {DEPTH} levels deep.")
         if self._size > NODES:
-            self._give_up(event, path, f"The document has more than {NODES} values, aliases included.")
+            self._give_up(
+                event, path, f"The document has more than {NODES} values, aliases included."
+            )
 
     def _alias(self, event: Any, depth: int, path: Path) -> tuple[Tree, int]:
         self._aliases += 1
@@ -221,7 +223,9 @@ class _Composer:
         return [table for table in tables if isinstance(table, Table)]
 
     def _tag(self, event: Any, path: Path) -> None:
-        self._report.add(_mark(event), path, f"The YAML tag {shown(event.tag)} is not allowed here.")
+        self._report.add(
+            _mark(event), path, f"The YAML tag {shown(event.tag)} is not allowed here."
+        )
 
     def _give_up(self, event: Any, path: Path, sentence: str) -> None:
         self._report.add(_mark(event), path, sentence)

@@ -130,7 +130,9 @@ def check_graph(topology: Topology) -> None:
         position.problem_at_key(f"The requirements go in a circle: {' → '.join(cycle)}.")
         return
     for name, template in topology.templates.items():
-        hosted = [requirement for requirement in template.requirements if topology.hosts(requirement)]
+        hosted = [
+            requirement for requirement in template.requirements if topology.hosts(requirement)
+        ]
         if len(hosted) > 1:
             hosted[1].position.problem(f"{shown(name)} is hosted on two things at once.")
         elif topology.machine_of(name) is None and hosted:
@@ -146,7 +148,7 @@ def find_cycle(edges: Mapping[str, Iterable[str]]) -> list[str]:
         if stack:
             path.append(start)
         while stack:
-            name, following = stack[-1]
+            _, following = stack[-1]
             target = next(following, None)
             if target is None:
                 stack.pop()

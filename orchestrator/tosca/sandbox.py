@@ -7,6 +7,7 @@ themselves when this process does, however it ends.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrator.errors import UserError
 from orchestrator.model import DeploymentSpec
@@ -32,6 +33,9 @@ COMMAND = (sys.executable, "-I", "-m", "orchestrator.tosca.worker")
 PARAMETER_DEPTH = 32
 _START_SECONDS = 60.0
 _GRACE_SECONDS = 5.0  # the kernel ends the work; this is for a worker that does not tell
+
+
+T = TypeVar("T")
 
 
 class _WorkerGone(Exception):
@@ -92,8 +96,9 @@ class Compiler:
     def close(self) -> None:
         """End all workers; using the compiler again starts new ones."""
         with self._lock:
-            workers, self._idle = list(self._all), []
-            self._all = set()
+            workers = list(self._all)
+            self._idle.clear()
+            self._all.clear()
         for worker in workers:
             worker.end()
 
@@ -212,7 +217,7 @@ class _Worker:
             view = memoryview(message)
             while view:
                 view = view[stream.write(view) or 0 :]
-        except OSError:
+        except (OSError, ValueError):
             raise _WorkerGone from None
         return self._receive(deadline)
 
@@ -225,18 +230,19 @@ class _Worker:
 
     def _exactly(self, count: int, deadline: float) -> bytes:
         stream = self._process.stdout
-        if stream is None or stream.closed:
-            raise _WorkerGone
         content = bytearray()
-        with selectors.DefaultSelector() as selector:
-            selector.register(stream, selectors.EVENT_READ)
-            while len(content) < count:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise _Stalled
-                chunk = os.read(stream.fileno(), min(count - len(content), 1 << 20))
-                if not chunk:
-                    raise _WorkerGone
-                content += chunk
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(stream or -1, selectors.EVENT_READ)
+                while len(content) < count:
+                    if not selector.select(max(0.0, deadline - time.monotonic())):
+                        raise _Stalled
+                    chunk = os.read(stream.fileno() if stream else -1, count - len(content))
+                    if not chunk:
+                        raise _WorkerGone
+                    content += chunk
+        except (OSError, ValueError):  # closed meanwhile
+            raise _WorkerGone from None
         return bytes(content)
 
     def let_go(self) -> None:
@@ -254,10 +260,9 @@ class _Worker:
 
     def kill(self) -> None:
         """End it and whatever it has forked."""
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self.let_go()
         self._process.wait()
 
@@ -306,7 +311,7 @@ def _result(answer: dict[str, Any], seconds: float) -> Any:
     )
 
 
-def _expect(answer: Any, kind: type[Any]) -> Any:
+def _expect(answer: Any, kind: type[T]) -> T:
     if not isinstance(answer, kind):
         raise TypeError(f"the sandbox gave no {kind.__name__}")
     return answer

@@ -45,7 +45,6 @@ _WORDS = {
     **dict.fromkeys(("min", "mins", "minute", "minutes"), "m"),
     **dict.fromkeys(("hour", "hours", "hr", "hrs"), "h"),
     **dict.fromkeys(("day", "days"), "d"),
-    **{"k": "kB", "m": "MB", "g": "GB", "t": "TB", "ki": "KiB", "mi": "MiB", "gi": "GiB"},
 }
 _AMOUNT = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*([A-Za-z]{0,20})")
 MIB = 1024**2
@@ -78,8 +77,9 @@ def amount(type_name: str, text: str) -> Decimal:
     if unit not in units:
         alike = [known for known in units if known.lower() == unit.lower()]
         if len(alike) != 1:
-            word = _WORDS.get(unit.lower())
-            hint = f"Did you mean `{word}`?" if word in units else did_you_mean(unit, units)
+            word = _WORDS.get(unit.lower(), f"{unit}B")
+            near = next((known for known in units if known.lower() == word.lower()), "")
+            hint = f"Did you mean `{near}`?" if near else did_you_mean(unit, units)
             known = f"Known are {listed(units, 9)}."
             raise BadUnit(f"{shown(unit)} is no unit of {type_name}.", hint or known)
         unit = alike[0]

@@ -18,9 +18,7 @@ from orchestrator.tosca.units import MIB, amount
 from orchestrator.tosca.values import INVALID, is_late
 
 
-def variables(
-    template: NodeTemplate, topology: Topology, evaluator: Evaluator
-) -> dict[str, Value]:
+def variables(template: NodeTemplate, topology: Topology, evaluator: Evaluator) -> dict[str, Value]:
     """The variables of the service ``template``, nearest to the user last, by their full names."""
     operation = topology.library.configure(template.type)
     role = str(template.implementation or operation.implementation).rpartition(".")[2]
