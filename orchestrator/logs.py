@@ -143,7 +143,7 @@ def configure(
         root.removeHandler(former)
     root.addHandler(handler)
     root.setLevel(level)
-    # These two write request targets and headers at debug level.
-    for noisy in ("httpx", "httpcore", "urllib3"):
+    # These write request targets and headers at debug level, or every migration step.
+    for noisy in ("httpx", "httpcore", "urllib3", "alembic"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
     return handler

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import time
 import uuid
@@ -20,6 +21,7 @@ from gunicorn.app.base import BaseApplication
 
 from orchestrator import logs
 from orchestrator.api.app import create_app
+from orchestrator.api.requests import Services
 from orchestrator.control import assembly
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.engine import InProcessEngine
@@ -141,6 +143,8 @@ class _Application(BaseApplication):  # type: ignore[misc]
             "errorlog": "-",
             "loglevel": "warning",
             "limit_request_line": 8190,
+            "limit_request_field_size": 16384,  # tokens with many groups are long
+            "post_worker_init": self._ready,
             "worker_exit": self._exit,
         }
         for name, value in options.items():
@@ -149,6 +153,18 @@ class _Application(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         self._running = assemble(self._settings)
         return self._running.app
+
+    def _ready(self, _worker: object) -> None:
+        """End the event streams as soon as the server is told to stop: gunicorn waits for open
+        requests, a stream never ends by itself, and a worker that is late is killed."""
+        stop: Any = signal.getsignal(signal.SIGTERM)
+
+        def end_streams(number: int, frame: Any) -> None:
+            if self._running:
+                Services.of(self._running.app).closing.set()
+            stop(number, frame)
+
+        signal.signal(signal.SIGTERM, end_streams)
 
     def _exit(self, _arbiter: object, _worker: object) -> None:
         if self._running:

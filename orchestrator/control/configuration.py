@@ -174,7 +174,9 @@ class Configuration:
         if pool is None:
             raise Terminal(f"The server has no pool named {group.pool}.")
         own: dict[str, Any] = dict(pool.join_attributes())
-        own["join_credential"] = pool.join_credential(deployment, node.name).token
+        credential = pool.join_credential(deployment, node.name)
+        own["join_credential"] = credential.token
+        own["administrator_key"] = credential.drain_key
         # A group with a promised floor must not lose it to idleness.
         elastic = group.vacuum is not None and group.minimum == 0
         own["idle_time"] = group.vacuum.idle_seconds if elastic and group.vacuum else 0

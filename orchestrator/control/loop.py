@@ -75,8 +75,8 @@ class Loop:
                 status_reason=plan.status_reason,
                 reasons=plan.reasons,
                 outputs=outputs(deployment.spec, nodes),
-                events=_events(deployment, before, plan, now),
-                now=now,
+                events=_events(deployment, before, plan, self._clock()),
+                now=self._clock(),
             )
             self.states[id] = group_states(deployment, nodes, seen, plan)
             self._executor.carry_out(deployment, nodes, intents)

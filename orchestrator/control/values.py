@@ -2,8 +2,9 @@
 
 Attributes of a host, and of every service on it: ``private_address``, ``public_address``,
 ``node_name``, ``deployment``, ``site``, ``group``, ``cores``, ``memory_mb``; of a service that
-joins a pool also ``idle_time`` (seconds; 0 never leaves) and whatever the pool says one needs to
-join it, ``join_credential`` among them.
+joins a pool also ``idle_time`` and ``lifetime`` (seconds; 0 is none) and what it needs to
+join it: ``collector``, ``trust_domain``, ``join_credential``, ``administrator`` and
+``administrator_key`` (who may drain it, and the key by which it knows them).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from orchestrator.model import (
     Value,
 )
 
-SECRET_ATTRIBUTES = frozenset({"join_credential"})
+SECRET_ATTRIBUTES = frozenset({"join_credential", "administrator_key"})
 
 
 class Unresolved(VacuoError):
