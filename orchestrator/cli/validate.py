@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.text import Text
 
 from orchestrator.cli import exitcodes, options, render, session, templates
 from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.tosca.sandbox import Compiler
 
 Json = dict[str, Any]
 
@@ -25,7 +30,14 @@ def validate(
     any.
     """
     current = session.of(context)
-    results = [_checked(given, parameters, pair or []) for given in template]
+    from orchestrator.settings import Limits
+    from orchestrator.tosca.sandbox import Compiler
+
+    compiler = Compiler(Limits(), workers=1)
+    try:
+        results = [_checked(compiler, given, parameters, pair or []) for given in template]
+    finally:
+        compiler.close()
     shown = [line for result in results for line in _lines(result)]
     broken = [result["file"] for result in results if not result["valid"]]
     for result in results:
@@ -47,19 +59,17 @@ def _lines(result: Json) -> list[Text]:
     ]
 
 
-def _checked(given: str, parameters: Any, pairs: list[str]) -> Json:
+def _checked(compiler: Compiler, given: str, parameters: Path | None, pairs: list[str]) -> Json:
     """What is told of one template; ``text`` is the form for people."""
-    from orchestrator.settings import Limits
     from orchestrator.tosca.problems import TemplateInvalid
-    from orchestrator.tosca.sandbox import Compiler
 
     found: Json = {"file": given, "valid": False, "groups": [], "errors": [], "text": []}
     try:
         text = templates.read(given)
         chosen = templates.parameters(parameters, pairs, templates.inputs(text))
-        compiled = Compiler(Limits()).compile(text, chosen)
+        compiled = compiler.compile(text, chosen, given)
     except TemplateInvalid as error:
-        found["errors"] = [_problem(given, problem) for problem in error.problems]
+        found["errors"] = [asdict(problem) for problem in error.problems]
         found["text"] = [problem.as_text(text) for problem in error.problems]
     except UserError as error:
         found["errors"] = [{"file": given, "sentence": str(error), "suggestion": error.attempt}]
@@ -67,14 +77,3 @@ def _checked(given: str, parameters: Any, pairs: list[str]) -> Json:
     else:
         found |= {"valid": True, "groups": [group.name for group in compiled.groups]}
     return found
-
-
-def _problem(given: str, problem: Any) -> Json:
-    return {
-        "file": given,
-        "line": problem.line,
-        "column": problem.column,
-        "path": problem.path,
-        "sentence": problem.sentence,
-        "suggestion": problem.suggestion,
-    }
