@@ -55,6 +55,19 @@ CODES: dict[str, Code] = {
         "The template has problems; `errors` gives file, line, column and path of each, and where "
         "there is one a suggestion. `vacuo validate` shows the same.",
     ),
+    "template-too-expensive": Code(
+        400,
+        "The template takes too much to read",
+        "Reading it took more time or memory than one template may.",
+    ),
+    "template-failed": Code(
+        500,
+        "The template cannot be read, by a fault of Vacuo",
+        "The server's log has the rest, under the correlation id of the answer.",
+    ),
+    "template-busy": Code(
+        503, "Too many templates are being read", "Send the same again in a few seconds."
+    ),
     "token-missing": Code(
         401, "A token is needed", "Send `Authorization: Bearer …`; `vacuo login` gets a token."
     ),

@@ -100,7 +100,11 @@ def _read(incoming: Request) -> dict[str, Any]:
             415,
         )
     try:
-        text = incoming.get_data(cache=False).decode("utf-8")
+        sent = incoming.get_data(cache=False)
+        # Without a Content-Length the server's stream just ends at the limit.
+        if len(sent) >= current_app.config["MAX_CONTENT_LENGTH"]:
+            raise too_large()
+        text = sent.decode("utf-8")
         body = json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
     except RequestEntityTooLarge:
         raise too_large() from None

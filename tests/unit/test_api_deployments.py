@@ -33,7 +33,7 @@ def status(world, id, status):
     world.repository.change(id, status=status)
 
 
-# --- making and looking ---------------------------------------------------------------------------
+# --- making and looking -------------------------------------------------------------------------
 
 
 def test_a_new_deployment_has_indigos_fields_and_links(world):
@@ -97,7 +97,7 @@ def test_what_was_not_seen_is_null_and_not_zero(world):
     assert group["joined"] is None
 
 
-# --- lists ------------------------------------------------------------------------------------------
+# --- lists --------------------------------------------------------------------------------------
 
 
 def test_lists_are_paged_and_their_links_lead_through_all(world):
@@ -160,7 +160,7 @@ def test_lists_filter_by_owner_group_and_status(world):
     assert world.get(f"/deployments/{gone}").json["status"] == "DELETE_COMPLETE"
 
 
-# --- idempotency ------------------------------------------------------------------------------------
+# --- idempotency --------------------------------------------------------------------------------
 
 
 def test_a_request_sent_twice_with_one_key_makes_one_deployment(world):
@@ -184,7 +184,7 @@ def test_keys_of_different_people_have_nothing_to_do_with_each_other(world):
     assert mine["uuid"] != theirs["uuid"]
 
 
-# --- changing and deleting ----------------------------------------------------------------------------
+# --- changing and deleting ----------------------------------------------------------------------
 
 
 def test_an_update_is_accepted_once_the_last_wish_is_fulfilled(world):
@@ -208,7 +208,7 @@ def test_a_deletion_begins_and_a_second_one_is_a_conflict_unless_it_is_forced(wo
     assert world.send("DELETE", f"/deployments/{id}?force=true").status_code == 409
 
 
-# --- nodes ------------------------------------------------------------------------------------------
+# --- nodes --------------------------------------------------------------------------------------
 
 
 def test_resources_are_nodes_in_toscas_words(world, joined):
@@ -261,7 +261,7 @@ def test_ssh_to_a_node_that_has_no_address_is_a_conflict(world):
     assert world.get(f"/deployments/{id}/resources/nobody/ssh").status_code == 404
 
 
-# --- log --------------------------------------------------------------------------------------------
+# --- log ----------------------------------------------------------------------------------------
 
 
 def test_the_log_is_text_and_goes_on_where_it_ended(world, joined):
@@ -303,7 +303,7 @@ def test_the_console_of_a_node_is_read_from_its_site(world, joined):
     assert without.json["errors"][0]["path"] == "node"
 
 
-# --- plans, explanations, the server ------------------------------------------------------------------
+# --- plans, explanations, the server ------------------------------------------------------------
 
 
 def test_a_plan_for_a_template_that_is_not_submitted_keeps_nothing(world):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
@@ -10,7 +11,8 @@ from api_world import TEMPLATE, ApiWorld, submission
 
 from orchestrator.errors import OutcomeUnknown, StoreUnavailable
 from orchestrator.identity import issuer as development
-from orchestrator.settings import Settings
+from orchestrator.settings import Limits, Settings
+from orchestrator.tosca.sandbox import Compiler
 
 SECRET = "hunter2-hunter2-hunter2"
 MEMBERS = {
@@ -134,6 +136,30 @@ def test_a_template_of_ten_megabytes_is_not_read(world, path):
     assert "100000 bytes" in problem["why"]
 
 
+def test_a_body_that_does_not_say_how_long_it_is_is_not_read_to_its_end(world):
+    class Endless(io.RawIOBase):
+        given = 0
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            self.given += len(buffer)
+            assert self.given < 1_000_000
+            buffer[:] = b" " * len(buffer)
+            return len(buffer)
+
+    answer = world.client.post(
+        "/validate",
+        headers=world.headers() | {"Content-Type": "application/json"},
+        environ_overrides={
+            "wsgi.input": io.BufferedReader(Endless()),
+            "wsgi.input_terminated": True,
+        },
+    )
+    refused(answer, 413, "too-large")
+
+
 def test_a_template_just_above_the_limit_is_refused_as_well(world):
     limit = world.settings.limits.template_bytes
     refused(world.send("POST", "/validate", submission(template="ä" * limit)), 413, "too-large")
@@ -172,6 +198,27 @@ def test_a_template_that_is_not_a_mapping_is_told_with_its_place(world):
     assert error["sentence"] == "The template is not a mapping."
     assert error["suggestion"] == "Start again."
     assert world.get("/deployments").json["page"]["totalElements"] == 0
+
+
+def test_a_type_that_does_not_exist_comes_with_a_suggestion(tmp_path):
+    compiler = Compiler(Limits())
+    world = ApiWorld(tmp_path, compiler)
+    lines = [
+        "tosca_definitions_version: tosca_simple_yaml_1_3",
+        "imports: [vacuo/types.yaml]",
+        "topology_template:",
+        "  node_templates:",
+        "    proxy:",
+        "      type: vacuo.nodes.Squidd",
+    ]
+    answer = world.send("POST", "/validate", submission(template="\n".join(lines)))
+    compiler.close()
+    world.close()
+    problem = refused(answer, 400, "template-invalid")
+    error = next(entry for entry in problem["errors"] if "Squidd" in entry["sentence"])
+    assert (error["file"], error["line"], error["column"]) == ("template.yaml", 6, 13)
+    assert error["path"] == "topology_template.node_templates.proxy.type"
+    assert "`vacuo.nodes.Squid`" in error["suggestion"]
 
 
 @pytest.mark.parametrize(

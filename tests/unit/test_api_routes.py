@@ -9,9 +9,11 @@ import pytest
 from api_world import ApiWorld
 
 from orchestrator.api import problems
+from orchestrator.identity.claims import Fault
 from orchestrator.identity.policy import Access, access_of, without_policy
 
-DOCUMENT = (Path(__file__).parents[2] / "docs/user/api.md").read_text()
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/user/api.md").read_text()
 
 
 @pytest.fixture
@@ -133,6 +135,15 @@ def test_the_documentation_has_every_code_of_an_error(world):
     for name, code in problems.CODES.items():
         assert f"## {name}\n" in page
         assert re.search(rf"^\| {code.status} \|.*`{name}`", table, re.M), name
+
+
+def test_every_code_that_a_request_can_meet_is_in_the_registry():
+    sources = [*(ROOT / "orchestrator/tosca").glob("*.py"), *(ROOT / "orchestrator").glob("e*.py")]
+    sources += [ROOT / "orchestrator/identity/tokens.py", ROOT / "orchestrator/control/service.py"]
+    text = "".join(path.read_text() for path in sources)
+    found = set(re.findall(r'\bcode="([a-z-]+)"', text)) | {fault.value for fault in Fault}
+    assert "template-busy" in found
+    assert found - {"configuration-invalid"} <= set(problems.CODES)
 
 
 def test_the_documentation_has_every_field(world):
