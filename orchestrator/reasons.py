@@ -146,16 +146,16 @@ REGISTRY: dict[str, ReasonText] = {
     # why a job waits
     "job-unknown": ReasonText("No schedd of pool {pool} has a job {job}."),
     "job-not-waiting": ReasonText("Job {job} does not wait: it runs or has ended."),
-    "job-held": ReasonText("Job {job} is held: {why}.", "condor_release {job}"),
+    "job-held": ReasonText("Job {job} is held: {why}.", "condor_release {number}"),
     "pool-is-empty": ReasonText("Job {job} waits: pool {pool} has no machine now."),
     "job-fits-nowhere": ReasonText(
         "Job {job} waits: no machine of pool {pool} meets its requirement {clause}.",
-        "condor_q -better-analyze {job}",
+        "condor_q -better-analyze {number}",
     ),
     "machines-refuse-job": ReasonText(
         "Job {job} would run on {machines} machines of pool {pool}, but their START expressions "
         "refuse it.",
-        "condor_q -better-analyze {job}",
+        "condor_q -better-analyze {number}",
     ),
     "machines-full": ReasonText(
         "Job {job} waits: all {machines} machines of pool {pool} that would take it are busy."

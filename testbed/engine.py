@@ -12,7 +12,7 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
-from orchestrator.providers.container_engine import connect, find_engine
+from orchestrator.providers.container_engine import EngineKind, connect, find_engine
 
 IMAGE = "localhost/vacuo/services:current"
 LABEL = "vacuo.testbed"
@@ -31,10 +31,12 @@ class ContainerRequest:
 
 
 class TestbedNetwork:
-    """A bridge of its own for one test bed; everything on it carries the label of ``name``.
+    """The bridge that a test bed is on; its containers carry the label of ``name``.
 
-    The machine itself reaches its addresses directly.  So do containers on other bridges, as long
-    as one of the two networks is not isolated: this one never is.
+    A network that exists already, e.g. that of a site's hosts, is used as it is and never removed;
+    that is the surest way for hosts to reach the pool.  A network made here is not isolated, so
+    other bridges that are not isolated from everything reach it by routing.  The machine itself
+    reaches its addresses directly.
     """
 
     __test__ = False  # pytest: not a test class
@@ -60,9 +62,24 @@ class TestbedNetwork:
         """Create the network where it does not exist."""
         if self.client.networks.list(names=[self.name]):
             return
+        if self._engine.kind is EngineKind.PODMAN:
+            self._create_with_podman()
+            return
         pools = [docker.types.IPAMPool(subnet=self._requested_subnet)]
         ipam = docker.types.IPAMConfig(pool_configs=pools) if self._requested_subnet else None
         self.client.networks.create(self.name, driver="bridge", labels=self.labels, ipam=ipam)
+
+    def _create_with_podman(self) -> None:
+        # A network asked for in Docker's way is isolated from all others that were, so podman is
+        # asked in its own.
+        subnets = [{"subnet": self._requested_subnet}] if self._requested_subnet else []
+        wish = {"name": self.name, "driver": "bridge", "labels": self.labels, "dns_enabled": True}
+        answer = self.client.api.post(
+            f"{self.client.api.base_url}/v4.0.0/libpod/networks/create",
+            json=wish | ({"subnets": subnets} if subnets else {}),
+            timeout=60,
+        )
+        answer.raise_for_status()
 
     @property
     def subnet(self) -> ipaddress.IPv4Network:
@@ -71,8 +88,9 @@ class TestbedNetwork:
         return ipaddress.IPv4Network(attributes["IPAM"]["Config"][0]["Subnet"])
 
     def address(self, number: int) -> str:
-        """The ``number``-th address of the subnet; below 100, containers have them by request."""
-        return str(self.subnet[number])
+        """The ``number``-th address from the end of the subnet: the engine gives out addresses
+        from its beginning, so these stay free for who asks for them."""
+        return str(self.subnet[-1 - number])
 
     def run(self, request: ContainerRequest) -> Container:
         """Create and start a container; one of the same name is removed first."""
@@ -108,10 +126,11 @@ class TestbedNetwork:
             self.container(name).remove(force=True, v=True)
 
     def remove(self) -> None:
-        """Remove every container with our label, and the network."""
+        """Remove every container with our label, and the network if it was made here."""
         selection: dict[str, Any] = {"label": f"{LABEL}={self.name}"}
         for container in self.client.containers.list(all=True, filters=selection):
             with contextlib.suppress(docker.errors.NotFound):
                 container.remove(force=True, v=True)
         for network in self.client.networks.list(names=[self.name]):
-            network.remove()
+            if (network.attrs.get("Labels") or {}).get(LABEL) == self.name:
+                network.remove()

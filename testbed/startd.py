@@ -33,6 +33,8 @@ NUM_CPUS = {cores}
 MEMORY = {memory_mb}
 use feature:PartitionableSlot
 START = True
+# A drained machine lets its jobs run this long.
+MAXJOBRETIREMENTTIME = 3600
 VacuoNode = "{node}"
 VacuoDeployment = "{deployment}"
 VacuoSite = "testbed"

@@ -279,12 +279,13 @@ class HTCondorPool:
 
 def explain_job(job: str, pool: str, facts: Mapping[str, Any]) -> tuple[Reason, ...]:
     """Why a job does not run, from what the pool says of it and of its machines.  Pure."""
+    number = job.rpartition("#")[2]
     if facts["status"] == ads.HELD:
         why = facts["hold_reason"].rstrip(".") or "no reason was given"
-        return (reason("job-held", job=job, why=why),)
+        return (reason("job-held", job=job, number=number, why=why),)
     if facts["status"] != ads.IDLE:
         return (reason("job-not-waiting", job=job),)
-    common = {"job": job, "pool": pool}
+    common = {"job": job, "number": number, "pool": pool}
     if facts["machines"] == 0:
         return (reason("pool-is-empty", **common),)
     if facts["fitting"] == 0:

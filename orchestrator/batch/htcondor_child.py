@@ -124,6 +124,7 @@ class PoolClient:
         self._schedds: dict[str, ScheddClient] = {}
         self._located_at = -LOCATE_SECONDS
         self._knew_machines = False
+        self._asked_to_drain: set[str] = set()  # addresses of startds
         self._collector_started: int | None = None
 
     # --- operations ---
@@ -166,13 +167,14 @@ class PoolClient:
             return False
         if ads.is_draining(_plain(slot, ("State", "Activity"))):
             return True
+        address = slot["MyAddress"]
         try:
             htcondor2.Startd(slot).drainJobs(htcondor2.DrainType.Graceful, reason=reason)
         except htcondor2.HTCondorException as error:
-            now = self._slot_of(client, deployment, node)
-            if now is None or ads.is_draining(_plain(now, ("State", "Activity"))):
-                return now is not None
-            raise explain(error, f"The startd of node {node}") from None
+            # A startd refuses a second request; its ad may not tell yet that it had the first.
+            if address not in self._asked_to_drain:
+                raise explain(error, f"The startd of node {node}") from None
+        self._asked_to_drain.add(address)
         return True
 
     def reschedule(self, collector: str, names: Sequence[str]) -> None:
