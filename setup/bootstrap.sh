@@ -78,7 +78,7 @@ python_environment() {
   [ -x .venv/bin/python ] || "$python" -m venv .venv >"$logs/pip.log" 2>&1 ||
     fail "the virtual environment could not be made. Try: see $logs/pip.log"
   .venv/bin/python -m pip install --disable-pip-version-check --editable '.[dev]' >"$logs/pip.log" 2>&1 ||
-    fail "pip failed: $(grep -m1 '^ERROR' "$logs/pip.log" || echo 'no message'). Try: see $logs/pip.log; is a package index reachable?"
+    fail "pip failed: $(grep -oE '(ERROR|[A-Z][A-Za-z]+Error): .*' "$logs/pip.log" | tail -1 | grep . || echo 'no message'). Try: see $logs/pip.log; is a package index reachable?"
   # Written last: a run that was cut short is done again.
   python_stamp >$stamp
   say "python: ready after $((SECONDS - began)) s"
