@@ -121,15 +121,12 @@ def list_deployments(query: models.DeploymentsQuery) -> models.DeploymentList:
     Access.AUTHENTICATED,
     answers={201: models.Deployment},
     errors=(403, 409),
+    headers={"Idempotency-Key": "The same key with the same body makes one deployment."},
 )
 def create_deployment(
     json: models.SubmissionBody, query: models.NoQuery
 ) -> tuple[models.Deployment, int, dict[str, str]]:
-    """Submit a template.
-
-    With an `Idempotency-Key` header the same request makes one deployment, however often it is
-    sent.
-    """
+    """Submit a template."""
     me = caller()
     if not may_create(me):
         raise UserError("This token may not make deployments.", code="forbidden", status=403)

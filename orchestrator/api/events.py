@@ -37,6 +37,7 @@ RETRY_MILLISECONDS = 2000
 POLL_SECONDS = 0.3
 HEARTBEAT_SECONDS = 15.0
 _BATCH = 500
+_RESUME = {"Last-Event-ID": "Streams only: go on after this event; counts more than since."}
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class _Wanted:
     "/deployments/<id>/events",
     Access.OWNER,
     answers={200: models.Events},
+    headers=_RESUME,
     stream=True,
 )
 def get_events(id: str, query: models.EventsQuery) -> models.Events | Response:
@@ -87,6 +89,7 @@ def get_events(id: str, query: models.EventsQuery) -> models.Events | Response:
     "/events",
     Access.AUTHENTICATED,
     answers={200: models.Events},
+    headers=_RESUME,
     stream=True,
 )
 def list_events(query: models.EventsQuery) -> models.Events | Response:

@@ -24,7 +24,7 @@ from orchestrator.api import models, problems
 from orchestrator.identity.policy import Access, access
 
 View = Callable[..., Any]
-_MEDIA = "__vacuo_media__"
+_EXTRA = "__vacuo_description__"
 
 
 class _Adapter(PydanticModelAdapter):
@@ -85,13 +85,15 @@ def operation(
     *,
     answers: Mapping[int, type[BaseModel] | str | None],
     errors: tuple[int, ...] = (),
+    headers: Mapping[str, str] | None = None,
     stream: bool = False,
 ) -> Callable[[View], View]:
     """Serve the decorated view at ``method`` and ``path`` to those that ``rule`` admits.
 
     ``answers`` maps statuses to the model of the body, a media type of text, or None for no body;
     ``errors`` are the statuses beyond those that follow from the rule and from what the view takes
-    (its parameters ``query`` and ``json``).  ``stream``: 200 may also be server-sent events.
+    (its parameters ``query`` and ``json``); ``headers`` describes those that it reads; with
+    ``stream`` 200 may also be server-sent events.
     """
 
     def declare(view: View) -> View:
@@ -115,7 +117,8 @@ def operation(
             operation_id=view.__name__,
         )(view)
         media = {s: body for s, body in answers.items() if isinstance(body, str)}
-        setattr(validated, _MEDIA, (media, stream, frozenset(statuses - answers.keys())))
+        bodies_of = (media, stream, frozenset(statuses - answers.keys()))
+        setattr(validated, _EXTRA, (dict(headers or {}), bodies_of))
         served: View = access(rule)(validated)
         blueprint.route(path, methods=[method], endpoint=view.__name__)(served)
         return served
@@ -130,11 +133,16 @@ def openapi(app: Flask) -> dict[str, Any]:
     for path in list(description["paths"]):
         entries = description["paths"][path]
         for method in list(entries):
-            media = getattr(views.get(entries[method]["operationId"]), _MEDIA, None)
-            if media is None:  # not of the API: the development issuer, static files
+            extra = getattr(views.get(entries[method]["operationId"]), _EXTRA, None)
+            if extra is None:  # not of the API: the development issuer, static files
                 del entries[method]
-            else:
-                _describe_bodies(entries[method]["responses"], *media)
+                continue
+            headers, bodies = extra
+            entries[method]["parameters"] += [
+                {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+                for name, text in headers.items()
+            ]
+            _describe_bodies(entries[method]["responses"], *bodies)
         if not entries:
             del description["paths"][path]
     return description

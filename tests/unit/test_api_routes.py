@@ -96,6 +96,17 @@ def test_openapi_lists_every_route_with_its_answers(world):
                 assert list(answer["content"]) == [problems.MEDIA_TYPE], (path, status)
 
 
+def test_openapi_names_the_headers_that_are_read(world):
+    described = world.client.get("/openapi.json").json["paths"]
+
+    def headers(method, path):
+        parameters = described[path][method]["parameters"]
+        return [entry["name"] for entry in parameters if entry["in"] == "header"]
+
+    assert headers("post", "/deployments") == ["Idempotency-Key"]
+    assert headers("get", "/deployments/{id}/events") == ["Last-Event-ID"]
+
+
 @pytest.mark.parametrize("rule", [Access.AUTHENTICATED, Access.OWNER])
 def test_openapi_says_which_routes_need_a_token(world, rule):
     described = world.client.get("/openapi.json").json
