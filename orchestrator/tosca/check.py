@@ -335,23 +335,24 @@ def _policies(
 ) -> tuple[Policy, ...]:
     found = []
     for item in cursor.items() if cursor else ():
-        entries = item.table()
-        if isinstance(item.tree, Table) and len(entries) != 1:
-            item.problem("A policy is a mapping with one key, its name.")
+        position = item.pair("A policy")
+        if position is None:
             continue
-        for name, position in entries.items():
-            keys = position.table(
-                ("type", "description", "metadata", "properties", "targets", "triggers")
-            )
-            if "triggers" in keys and not keys["triggers"].empty:
-                keys["triggers"].problem_at_key("Vacuo does not know `triggers` yet.")
-            policy_type = _type(position, "policy_types", library)
-            if policy_type is None:
-                continue
-            properties = library.properties("policy_types", policy_type)
-            given = _known(keys.get("properties"), properties, "property", policy_type)
-            targets = _named(keys.get("targets"), nodes, groups)
-            found.append(Policy(name, policy_type, position, targets, given))
+        keys = position.table(
+            ("type", "description", "metadata", "properties", "targets", "triggers")
+        )
+        if "triggers" in keys and not keys["triggers"].empty:
+            keys["triggers"].problem_at_key("Vacuo does not know `triggers` yet.")
+        policy_type = _type(position, "policy_types", library)
+        if policy_type is None:
+            continue
+        properties = library.properties("policy_types", policy_type)
+        given = _known(keys.get("properties"), properties, "property", policy_type)
+        targets = _named(keys.get("targets"), nodes, groups)
+        for name, one in properties.items():
+            if one.required and not one.has_default and name not in given:
+                position.problem_at_key(f"{shown(position.name)} lacks the property {shown(name)}.")
+        found.append(Policy(position.name, policy_type, position, targets, given))
     return tuple(found)
 
 

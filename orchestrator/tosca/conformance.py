@@ -23,7 +23,7 @@ from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import KINDS
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree, plain
-from orchestrator.tosca.topology import Reference, Topology
+from orchestrator.tosca.topology import NodeTemplate, Reference, Topology
 from orchestrator.tosca.values import INVALID, is_function, is_late
 
 _log = logging.getLogger(__name__)
@@ -87,7 +87,11 @@ def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[st
         node = body["node_templates"][name]
         words = _Words(evaluator, name)
         if template.properties:
-            node["properties"] = {k: words.of(c) for k, c in template.properties.items()}
+            node["properties"] = {
+                key: value
+                for key, cursor in template.properties.items()
+                if (value := words.of_property(template, key, cursor)) is not None
+            }
         node.pop("interfaces", None)  # checked by us; a role is not an artifact that it knows
         if "capabilities" in node:
             node["capabilities"] = {
@@ -115,6 +119,12 @@ def _known(
     return {name: v for name, v in values.items() if v is not None and not is_late(v)}
 
 
+def _has_function(tree: Tree) -> bool:
+    if isinstance(tree, Table):
+        return is_function(tree) or any(_has_function(one) for _, one in tree.entries.values())
+    return isinstance(tree, Listing) and any(_has_function(one) for one in tree.items)
+
+
 class _Words:
     """Values in words that tosca-parser knows."""
 
@@ -131,6 +141,12 @@ class _Words:
         if isinstance(tree, Listing):
             return [self.of(item) for item in cursor.items()]
         return tree.value if isinstance(tree, Scalar) else None
+
+    def of_property(self, template: NodeTemplate, name: str, cursor: Cursor) -> Any:
+        """A property: as written where a function is in it, else as we understand it."""
+        if _has_function(cursor.tree):
+            return self.of(cursor)
+        return self._evaluator.property_value(template, name)
 
     def _function(self, cursor: Cursor) -> Any:
         (name, argument), *_ = cursor.table().items()

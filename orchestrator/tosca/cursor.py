@@ -74,6 +74,13 @@ class Cursor:
                 inner.problem_at_key(f"{shown(self.name)} has no key {shown(key)}.", hint)
         return {key: inner for key, inner in found.items() if key in allowed}
 
+    def pair(self, what: str) -> Cursor | None:
+        """The value of a mapping's one key; reports where there is not just one."""
+        if isinstance(self.tree, Table) and len(self.tree.entries) == 1:
+            return self.get(next(iter(self.tree.entries)))
+        self.problem(f"{what} is a mapping with one key, not {kind(self.tree)}.")
+        return None
+
     def items(self) -> Iterator[Cursor]:
         """The items of a list; nothing at all counts as an empty one."""
         if self.empty:

@@ -102,7 +102,8 @@ def _type(cursor: Cursor, kind: str, library: Library) -> None:
 def _node_type(keys: dict[str, Cursor], library: Library) -> None:
     if "requirements" in keys:
         for item in keys["requirements"].items():
-            for requirement in item.table().values():
+            requirement = item.pair("A requirement")
+            if requirement is not None:
                 _requirement(requirement, library)
     for capability in (keys["capabilities"].table() if "capabilities" in keys else {}).values():
         name = capability
@@ -219,18 +220,17 @@ def _known_data_type(cursor: Cursor, name: str, library: Library) -> None:
 
 
 def _constraint(cursor: Cursor, type_name: str) -> None:
-    entries = cursor.table()
-    if isinstance(cursor.tree, Table) and len(entries) != 1:
-        cursor.problem("A constraint is a mapping with one key.")
+    bound = cursor.pair("A constraint")
+    if bound is None:
         return
-    for name, bound in entries.items():
-        if name not in _FITS:
-            hint = did_you_mean(name, _FITS)
-            bound.problem_at_key(f"There is no constraint {shown(name)}.", hint)
-        elif type_name in BASIC and _FITS[name] and type_name not in _FITS[name]:
-            bound.problem_at_key(f"{shown(name)} cannot constrain a {type_name}.")
-        elif why := _bad_bound(name, type_name, bound.value):
-            bound.problem(f"{shown(name)} {why}.")
+    name = bound.name
+    if name not in _FITS:
+        hint = did_you_mean(name, _FITS)
+        bound.problem_at_key(f"There is no constraint {shown(name)}.", hint)
+    elif type_name in BASIC and _FITS[name] and type_name not in _FITS[name]:
+        bound.problem_at_key(f"{shown(name)} cannot constrain a {type_name}.")
+    elif why := _bad_bound(name, type_name, bound.value):
+        bound.problem(f"{shown(name)} {why}.")
 
 
 def _bad_bound(name: str, type_name: str, bound: Any) -> str:

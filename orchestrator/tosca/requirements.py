@@ -27,23 +27,22 @@ def requirements(
     written: dict[str, int] = {}
     section = template.position.get("requirements")
     for item in section.items() if section else ():
-        entries = item.table()
-        if isinstance(item.tree, Table) and len(entries) != 1:
-            item.problem("A requirement is a mapping with one key.", "Begin each with a dash.")
+        position = item.pair("A requirement")
+        if position is None:
             continue
-        for name, position in entries.items():
-            definition = definitions.get(name)
-            if definition is None:
-                hint = did_you_mean(name, definitions) or f"It has {listed(definitions)}."
-                sentence = f"{shown(template.type)} has no requirement {shown(name)}."
-                position.problem_at_key(sentence, hint)
-                continue
-            written[name] = written.get(name, 0) + 1
-            target = _target(position, names)
-            if target is None or target not in templates:
-                continue
-            if _fits(position, template, templates[target], definition, library):
-                found.append(Requirement(definition, target, position))
+        name = position.name
+        definition = definitions.get(name)
+        if definition is None:
+            hint = did_you_mean(name, definitions) or f"It has {listed(definitions)}."
+            sentence = f"{shown(template.type)} has no requirement {shown(name)}."
+            position.problem_at_key(sentence, hint)
+            continue
+        written[name] = written.get(name, 0) + 1
+        target = _target(position, names)
+        if target is None or target not in templates:
+            continue
+        if _fits(position, template, templates[target], definition, library):
+            found.append(Requirement(definition, target, position))
     for definition in definitions.values():
         _occurrences(template, definition, written.get(definition.name, 0), templates, library)
     return dataclasses.replace(template, requirements=tuple(found))

@@ -8,6 +8,7 @@ left out.
 from __future__ import annotations
 
 import datetime
+import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from orchestrator.tosca.units import UNITS, BadUnit, amount
 
 FUNCTIONS = ("get_input", "get_property", "get_attribute", "concat", "token")
 REFUSED_FUNCTIONS = ("get_operation_output", "get_nodes_of_type", "get_artifact")
+_UNMISTAKABLE = ("get_input", "get_property", "get_attribute", "concat")  # not `token`: a word
 
 # The value is wrong and that has been reported; nothing may be concluded from it.
 INVALID: Any = type("_Invalid", (), {"__repr__": lambda self: "INVALID"})()
@@ -69,6 +71,8 @@ class Checker:
             return cursor.tree.value
         if cursor.empty:
             return None
+        if schema.type == "map" and self.evaluate is not None and _nearly_function(cursor):
+            return INVALID
         value = self._typed(cursor, schema)
         if value is not INVALID and not is_late(value):
             value = self._constrained(cursor, schema.type, value, schema.constraints)
@@ -113,6 +117,8 @@ class Checker:
         """A value of no declared type, with the functions in it evaluated."""
         if self.evaluate is not None and is_function(cursor.tree):
             return self.evaluate(cursor)
+        if self.evaluate is not None and _nearly_function(cursor):
+            return INVALID
         if isinstance(cursor.tree, Listing):
             values = [self.free(item) for item in cursor.items()]
             return [value for value in values if value is not None]
@@ -239,6 +245,18 @@ def _misspelt(tree: Tree) -> str:
     if isinstance(tree, Table) and len(tree.entries) == 1:
         return did_you_mean(next(iter(tree.entries)), FUNCTIONS)
     return ""
+
+
+def _nearly_function(cursor: Cursor) -> bool:
+    """Reports a mapping that would be a call of a function, were it spelt rightly."""
+    if not isinstance(cursor.tree, Table) or len(cursor.tree.entries) != 1:
+        return False
+    name = next(iter(cursor.tree.entries))
+    close = difflib.get_close_matches(name[:40], _UNMISTAKABLE, n=1, cutoff=0.85)
+    if close:
+        hint = f"Did you mean `{close[0]}`?"
+        cursor.problem(f"There is no function {shown(name)}.", hint)
+    return bool(close)
 
 
 def comparable(type_name: str, value: Any) -> Any:
