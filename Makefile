@@ -35,7 +35,7 @@ lint: ## the checks that need no machine: style, types, layers, YAML, roles
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/yamllint --strict ansible tosca-templates
-	cd ansible && PATH="$(CURDIR)/.venv/bin:$$PATH" ../.venv/bin/ansible-lint --offline -q
+	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible/tools/lint.sh
 
 .PHONY: bench
 bench: ## run the benchmarks, or one of them: make bench ONLY=reaction
