@@ -96,7 +96,7 @@ def find_engine(directory: Path | None = None, endpoint: str | None = None) -> E
         kind = EngineKind.DOCKER if "docker" in endpoint else EngineKind.PODMAN
         return Engine(kind, endpoint, directory, {}, managed=False)
     if shutil.which("podman"):
-        environment = write_configuration(directory, probe())
+        environment = write_configuration(directory, probe(directory))
         socket_path = runtime_directory(directory) / "podman.sock"
         return Engine(EngineKind.PODMAN, f"unix://{socket_path}", directory, environment, True)
     docker_endpoint = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")

@@ -34,10 +34,11 @@ class MachineFacts:
     may_raise_limits: bool
     hard_limits: tuple[int | None, int | None]
     runtimes: frozenset[str]  # of crun and runc, those installed
+    on_overlay: bool = False  # the stores' directory lies on an overlay file system
 
 
-def probe() -> MachineFacts:
-    """Look at this machine."""
+def probe(directory: Path) -> MachineFacts:
+    """Look at this machine, and at the file system that ``directory`` is or will be on."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     effective = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -52,6 +53,7 @@ def probe() -> MachineFacts:
         may_raise_limits=bool(int(effective.split()[1], 16) >> _CAP_SYS_RESOURCE & 1),
         hard_limits=(None if files == resource.RLIM_INFINITY else files, processes),
         runtimes=frozenset(name for name in ("crun", "runc") if shutil.which(name)),
+        on_overlay=_file_system(directory) == "overlay",
     )
 
 
@@ -107,7 +109,15 @@ additionalimagestores = ["{directory}/shared-images"]
 
 
 def write_configuration(directory: Path, facts: MachineFacts) -> Mapping[str, str]:
-    """Write podman's configuration under ``directory``; the environment that points to it."""
+    """Write podman's configuration under ``directory``; the environment that points to it.
+
+    :raises Terminal: podman cannot work there.
+    """
+    if facts.on_overlay:
+        raise Terminal(
+            f"{directory} lies on an overlay file system, as in a container, and podman cannot "
+            "keep its stores on one. Try: set VACUO_ENGINE_DIRECTORY to a directory on a volume."
+        )
     for name in ("storage", "shared-images", "networks"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     subnet = recorded_subnet(directory)
@@ -165,6 +175,16 @@ def routed_networks() -> list[ipaddress.IPv4Network]:
         if netmask:
             networks.append(ipaddress.IPv4Network((address, netmask.bit_count())))
     return networks
+
+
+def _file_system(directory: Path) -> str:
+    """The type of the file system that ``directory`` is or will be on."""
+    types = {}
+    for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
+        _, place, kind = line.split()[:3]
+        types[place] = kind  # the last mount on a place is the one that shows
+    above = (directory.absolute(), *directory.absolute().parents)
+    return next((types[str(path)] for path in above if str(path) in types), "")
 
 
 def _write_if_changed(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from orchestrator.providers.container_engine import (
     Engine,
     answers,
     connect,
+    engine_directory,
     ensure_service,
     find_engine,
 )
@@ -27,12 +29,13 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    """An engine of our own, without any image."""
-    engine = find_engine(tmp_path)
+def engine() -> Iterator[Engine]:
+    """An engine of our own, without any image, on the file system of the real one."""
+    engine = find_engine(engine_directory().with_name(f"engine-{uuid.uuid4().hex[:6]}"))
     yield engine
     stop(engine)
     shutil.rmtree(engine.runtime_directory)
+    shutil.rmtree(engine.directory)
 
 
 def service(engine: Engine) -> int:

@@ -15,6 +15,7 @@ from orchestrator.providers.podman_configuration import (
     MachineFacts,
     containers_conf,
     free_subnet,
+    probe,
     runtime_directory,
     storage_conf,
     write_configuration,
@@ -100,3 +101,15 @@ def test_the_subnet_stays_once_it_is_chosen(tmp_path: Path) -> None:
     (tmp_path / "subnet").write_text("10.99.0.0/20\n")
     write_configuration(tmp_path, LAPTOP)
     assert "10.99.0.0/20" in (tmp_path / "containers.conf").read_text() != first
+
+
+def test_stores_on_an_overlay_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Terminal, match="VACUO_ENGINE_DIRECTORY"):
+        write_configuration(tmp_path / "engine", replace(LAPTOP, on_overlay=True))
+    assert not (tmp_path / "engine").exists()
+
+
+def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
+    facts = probe(tmp_path)
+    assert facts.hard_limits[1]
+    assert facts.on_overlay in (True, False)
