@@ -35,6 +35,8 @@ def engine() -> Iterator[Engine]:
     yield engine
     stop(engine)
     shutil.rmtree(engine.runtime_directory)
+    # podman mounts this one on itself, and leaves it mounted.
+    subprocess.run(["umount", f"{engine.directory}/storage/overlay"], check=False)
     shutil.rmtree(engine.directory)
 
 
