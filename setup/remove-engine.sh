@@ -30,6 +30,8 @@ if [ -f "$runtime/service.pid" ]; then
     kill "$service"
   fi
 fi
-umount "$directory/storage/overlay" 2>/dev/null || true
+for store in storage shared-images; do
+  umount "$directory/$store/overlay" 2>/dev/null || true
+done
 rm -rf "$directory" "$runtime"
 echo "Removed."
