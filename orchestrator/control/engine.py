@@ -116,13 +116,15 @@ class InProcessEngine:
             if self._due.get(id) != due:
                 heapq.heappop(self._heap)
                 continue
-            if id in self._running:
-                later = time.monotonic() + RUNNING_RECHECK_SECONDS
-                heapq.heapreplace(self._heap, (later, id))
-                self._due[id] = later
-                continue
             pause = due - time.monotonic()
-            return max(0.0, pause)
+            if pause > 0:
+                return pause
+            if id not in self._running:
+                return 0.0
+            # Put off into the future: the pass that runs needs the lock to end.
+            later = time.monotonic() + RUNNING_RECHECK_SECONDS
+            heapq.heapreplace(self._heap, (later, id))
+            self._due[id] = later
         return None
 
     def _pass(self, id: DeploymentId) -> float | None:
