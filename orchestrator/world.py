@@ -180,6 +180,8 @@ class World:
             return
         if host.in_pool_since is None:
             ready = host.configured_at
+            if host.owner in self.revoked:
+                return
             if ready is not None and now - ready >= self.latencies.join:
                 host.in_pool_since = host.idle_since = now
             return

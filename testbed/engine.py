@@ -96,6 +96,8 @@ class TestbedNetwork:
         """Create and start a container; one of the same name is removed first."""
         self.remove_container(request.name)
         endpoint = self.client.api.create_endpoint_config(ipv4_address=request.address)
+        if not self.client.images.list(name=IMAGE):
+            raise RuntimeError(f"There is no image {IMAGE}. Try: images/build services.")
         container = self.client.containers.create(
             IMAGE,
             list(request.command),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import docker
+import requests
 from docker.models.containers import Container
 
 from testbed.engine import ContainerRequest, TestbedNetwork
@@ -125,5 +128,10 @@ class Startd:
         return self.network.execute(self.request.node, "cat", f"/var/log/condor/{name}")[1]
 
     def stop(self) -> None:
+        """End the startd at once, but let it take leave of its collector: a dead machine's ad
+        would stay there for a quarter of an hour."""
+        with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
+            self.container.kill("SIGQUIT")
+            self.container.wait(timeout=10)
         self.network.remove_container(self.request.node)
         shutil.rmtree(self.directory, ignore_errors=True)
