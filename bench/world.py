@@ -38,7 +38,7 @@ def world() -> Iterator[MainJob]:
 def deploy(job: MainJob, *parameters: str) -> None:
     """A deployment of worker nodes."""
     words = [word for text in (f"pool={POOL}", *parameters) for word in ("-p", text)]
-    job.deployment = job.server.json("up", str(WORKERS), "--wait", *words)["uuid"]
+    job.deployment = job.server.json("up", str(WORKERS), "--wait", *words)["deployment"]["uuid"]
 
 
 def until(condition: Callable[[], bool], seconds: float, pause: float = 0.1) -> float:

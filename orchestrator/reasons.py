@@ -179,5 +179,7 @@ def reason(code: str, **fields: object) -> Reason:
     left out of it (commands find the only deployment by themselves).
     """
     text = REGISTRY[code]
+    # Errors are whole sentences; here they become parts of one.
+    fields = {k: v.rstrip(".") if isinstance(v, str) else v for k, v in fields.items()}
     command = text.next_command.format_map(_Blank(fields)).strip()
     return Reason(code, text.sentence.format(**fields), command)

@@ -129,13 +129,12 @@ class MainJob:
                 f"xcache_origin={self.origin.xrootd}",
                 f"idle_time={IDLE_SECONDS} s",
                 "lifetime=1 h",
-                "cvmfs_repositories=[]",
                 *parameters,
             ]
             words = [word for parameter in known for word in ("-p", parameter)]
             say("vacuo login; vacuo up tosca-templates/htcondor-site.yaml --wait")
             made = self.server.json("up", str(TEMPLATE), "--wait", *words)
-            self.deployment = DeploymentId(made["uuid"])
+            self.deployment = DeploymentId(made["deployment"]["uuid"])
 
     def submit(self, say: Say, count: int = 8) -> None:
         """Jobs of an ordinary user, each reading one of the origin's files through both caches."""

@@ -24,8 +24,11 @@ _READY_SECONDS = 60.0
 
 FLAVOURS = (
     {"name": "small", "cores": 1, "memory_mb": 1024, "disk_gb": 10},
+    {"name": "small-memory", "cores": 1, "memory_mb": 2048, "disk_gb": 20},
     {"name": "medium", "cores": 2, "memory_mb": 2048, "disk_gb": 20},
 )
+# More cores than a small machine has: what runs in a test bed mostly waits.
+LIMITS = {"instances": 12, "cores": 12}
 
 
 class VacuoServer:
@@ -61,7 +64,7 @@ class VacuoServer:
                         "bare": "localhost/vacuo/host-bare:current",
                     },
                     "flavours": list(FLAVOURS),
-                    "limits": {"instances": 12},
+                    "limits": LIMITS,
                     **(site or {}),
                 }
             ],

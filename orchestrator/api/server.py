@@ -14,7 +14,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -40,6 +40,9 @@ from orchestrator.store.lock import ServerLock
 from orchestrator.store.repository import Repository
 from orchestrator.tosca.sandbox import Compiler
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
 log = logging.getLogger(__name__)
 
 HTTP_THREADS = 32
@@ -62,6 +65,7 @@ class Running:
     def stop(self) -> None:
         """Let running passes end.  Configuration runs are not waited for: the next start finds
         them LOST and runs them again."""
+        Services.of(self.app).closing.set()
         self.housekeeping.stop()
         self.engine.stop()
         self.executor.close()
@@ -110,7 +114,7 @@ class _PassFailures:
     def __call__(self, id: DeploymentId, error: Exception, pause: float) -> None:
         expected = isinstance(error, VacuoError)
         why = str(error) if expected else f"unexpected {type(error).__name__}"
-        text = reason("pass-failed", why=why.rstrip("."), seconds=round(pause))
+        text = reason("pass-failed", why=why, seconds=round(pause))
         log.error(
             "%s", text.sentence, extra={"deployment": id}, exc_info=None if expected else error
         )
@@ -125,7 +129,7 @@ class _PassFailures:
             log.warning("the event could not be stored", extra={"deployment": id})
 
 
-class _Application(BaseApplication):  # type: ignore[misc]
+class _Application(BaseApplication):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._running: Running | None = None
@@ -150,7 +154,7 @@ class _Application(BaseApplication):  # type: ignore[misc]
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> WSGIApplication:
         self._running = assemble(self._settings)
         return self._running.app
 

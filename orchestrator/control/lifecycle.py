@@ -177,7 +177,7 @@ def _deletion(node: Node, why: Reason) -> DeleteInstance:
 
 
 def _drain(node: Node, context: Context, why: Reason) -> Step:
-    because = reason("draining", node=node.name, why=why.sentence.rstrip("."))
+    because = reason("draining", node=node.name, why=why.sentence)
     node = enter(node, NodeState.DRAINING, context.now, because)
     node = replace(node, retry_at=context.now + REPEAT_DRAIN_SECONDS)
     return Step(node, (DrainNode(node.name),))

@@ -20,6 +20,7 @@ from orchestrator.model import (
     Instance,
     Machine,
     Node,
+    NodeName,
     NodeState,
     Observed,
     Offer,
@@ -54,6 +55,7 @@ class Observer:
         self._repository = repository
         self._holder = holder
         self._last: dict[Hashable, Observed[Any]] = {}
+        self._answered: set[NodeName] = set()
         self._threads = threads or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="observe")
 
     def close(self) -> None:
@@ -81,7 +83,7 @@ class Observer:
         listings = self._listings(deployment, living, now)
         machines = {p: self._machines(p, now) for p in pools if p in self._ports.pools}
         demand = self._demand(deployment, now)
-        reachable = self._reachable(living)
+        probes = self._probe_ssh(living)
         instances = {site: future.result() for site, future in listings.items()}
         wishes = {group: future.result() for group, future in demand.items()}
         grows = everything or _may_grow(deployment, living, wishes)
@@ -92,7 +94,7 @@ class Observer:
             quotas=quotas,
             machines={pool: future.result() for pool, future in machines.items()},
             demand=wishes,
-            reachable=frozenset(n.name for n, answer in reachable if answer.result()),
+            reachable=self._reachable(living, probes),
             runs=runs,
             creates=creates,
             revoked=self._revoked(deployment),
@@ -133,12 +135,20 @@ class Observer:
             offers[group.name] = tuple(candidates)
         return offers, {site: future.result() for site, future in quotas.items()}
 
-    def _reachable(self, living: Iterable[Node]) -> list[tuple[Node, Future[bool]]]:
+    def _probe_ssh(self, living: Iterable[Node]) -> list[tuple[Node, Future[bool]]]:
+        """Ask hosts that boot.  One that has answered is not asked again: an sshd takes those who
+        knock and go away for attackers, and shuts them out for a while."""
         return [
             (node, self._threads.submit(self._ports.configurator.answers, node.address))
             for node in living
-            if node.state is NodeState.BOOTING and node.address
+            if node.state is NodeState.BOOTING and node.address and node.name not in self._answered
         ]
+
+    def _reachable(
+        self, living: Sequence[Node], probes: Iterable[tuple[Node, Future[bool]]]
+    ) -> frozenset[NodeName]:
+        self._answered.update(node.name for node, answer in probes if answer.result())
+        return frozenset(node.name for node in living if node.name in self._answered)
 
     # --- pools ---------------------------------------------------------------------------------
 
@@ -210,11 +220,11 @@ def _tuple(call: Callable[[], Sequence[T]]) -> Callable[[], tuple[T, ...]]:
 
 
 def _unseen_site(site: SiteName) -> Callable[[Exception], Reason]:
-    return lambda error: reason("site-unreachable", site=site, why=str(error).rstrip("."))
+    return lambda error: reason("site-unreachable", site=site, why=str(error))
 
 
 def _unseen_pool(pool: PoolName) -> Callable[[Exception], Reason]:
-    return lambda error: reason("pool-unreachable", pool=pool, why=str(error).rstrip("."))
+    return lambda error: reason("pool-unreachable", pool=pool, why=str(error))
 
 
 def _may_grow(

@@ -18,10 +18,12 @@ from orchestrator.reasons import Reason, reason
 
 @dataclass(frozen=True)
 class Placement:
-    """The chosen offers, one a node, what was rejected, and why fewer than asked were placed."""
+    """The chosen offers, one a node; what was rejected; the ``room`` that is left for the next
+    group; and why fewer than asked were placed."""
 
     chosen: tuple[Offer, ...]
     rejected: tuple[Rejection, ...]
+    room: Mapping[SiteName, Observed[Quota]]
     reason: Reason | None = None
 
 
@@ -48,7 +50,7 @@ def place(
         chosen.append(offer)
         room[offer.site] = _take(room[offer.site], offer)
     why = None if len(chosen) == count else _why(group, offers, full, rejected)
-    return Placement(tuple(chosen), (*rejected, *full), why)
+    return Placement(tuple(chosen), (*rejected, *full), room, why)
 
 
 def _split(

@@ -1,7 +1,7 @@
 """One pass, decided: what is wished and what was seen become nodes, actions and reasons.
 
 Pure: the same input gives the same plan, and the plan of a converged world is empty.  The order is
-fixed: every node takes its step, then each group is scaled, then new nodes are placed, then
+fixed: every node takes its step, then each group says how many it wants and is scaled, then
 orphans are reaped, then the status follows from what the nodes have become.
 """
 
@@ -36,6 +36,7 @@ from orchestrator.model import (
     Patience,
     Plan,
     PoolName,
+    Quota,
     Requirements,
     RevokeCredentials,
     Seen,
@@ -46,6 +47,7 @@ from orchestrator.reasons import Reason, reason
 # Failures in a row after which a deployment that never came up is called failed; it is tried on.
 FAILED_AFTER = 3
 SETTLED_LOOK_AGAIN_SECONDS = 5.0
+GATHER_SECONDS = 2.0
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 Thing = TypeVar("Thing", Instance, Machine)
@@ -66,6 +68,7 @@ class _Pass:
     ready: list[Node] = field(default_factory=list)
     placements: dict[GroupName, Placement] = field(default_factory=dict)
     wanted: dict[GroupName, int] = field(default_factory=dict)
+    room: Mapping[SiteName, Observed[Quota]] = field(default_factory=dict)
 
     def of(self, group: str) -> list[Node]:
         return [node for node in self.after.values() if node.group == group]
@@ -99,7 +102,8 @@ def make_plan(
     deployment: Deployment, nodes: Iterable[Node], seen: Seen, now: float, patience: Patience
 ) -> Plan:
     """The plan of one pass.  ``nodes`` may hold GONE ones: they tell of failures in a row."""
-    work = _Pass(deployment, seen, now, patience, {node.name: node for node in nodes})
+    before = {node.name: node for node in nodes}
+    work = _Pass(deployment, seen, now, patience, before, room=seen.quotas)
     groups = _by_dependence(deployment.spec.groups)
     for node in work.before.values():
         work.take(advance(node, _sight(work, node), work.context(_group(deployment, node))))
@@ -108,6 +112,8 @@ def make_plan(
     else:
         _retire_strangers(work)
         for group in groups:
+            _want(work, group)
+        for group in reversed(groups):
             _scale(work, group)
     _configure(work)
     _reap_orphans(work)
@@ -197,30 +203,41 @@ def _retire_strangers(work: _Pass) -> None:
             work.take(retire(node, work.context(_group(work.deployment, node)), why))
 
 
+def _want(work: _Pass, group: NodeGroup) -> None:
+    """Users are asked before those they use."""
+    wanted = _wanted(work, group)
+    work.wanted[group.name] = wanted.count
+    work.reasons.extend(wanted.reasons)
+
+
 def _wanted(work: _Pass, group: NodeGroup) -> Wanted:
     if group.vacuum is None:
         return Wanted(group.count)
     if group.pool is None:
-        return scaling.of_support(group, _dependants(work, group))
+        users = [user for user in work.deployment.spec.groups if group.name in user.uses]
+        coming = any(work.wanted.get(user.name) for user in users)
+        return scaling.of_support(group, coming or _dependants(work, group))
     machines = work.machines(group.pool)
     return scaling.of_pool(group, work.of(group.name), work.demand(group), machines)
 
 
 def _scale(work: _Pass, group: NodeGroup) -> None:
-    wanted = _wanted(work, group)
-    work.wanted[group.name] = wanted.count
-    work.reasons.extend(wanted.reasons)
+    """Those who are used are placed before their users: a site must not fill up with workers that
+    wait for a cache that has no room any more."""
+    wanted = work.wanted[group.name]
     nodes = work.of(group.name)
     live = [node for node in nodes if node.state in LIVE]
-    if len(live) < wanted.count:
-        _grow(work, group, nodes, wanted.count - len(live))
-    elif len(live) > wanted.count:
-        _shrink(work, group, nodes, wanted.count)
+    if len(live) < wanted:
+        _grow(work, group, nodes, wanted - len(live))
+    elif len(live) > wanted:
+        _shrink(work, group, nodes, wanted)
     else:
         _retire_idle(work, group, live)
 
 
 def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> None:
+    if any(not _live(work, used) for used in group.uses if used != group.name):
+        return  # why there is none of those is told where they are placed
     row, pause = scaling.backoff(nodes, work.now)
     if pause > 0:
         text = reason("too-many-failures", count=row, group=group.name, seconds=round(pause))
@@ -230,7 +247,8 @@ def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> No
         more = 1  # after a failure one node tries the way for the others
     alive = sum(node.state is not NodeState.GONE for node in work.after.values())
     more = min(more, max(0, work.patience.nodes - alive))
-    placement = place(group, more, work.seen.offers.get(group.name, ()), work.seen.quotas)
+    placement = place(group, more, work.seen.offers.get(group.name, ()), work.room)
+    work.room = placement.room
     work.placements[group.name] = placement
     if placement.reason:
         work.reasons.append(placement.reason)
@@ -238,6 +256,10 @@ def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> No
         node = _new_node(work, group, offer, index)
         work.after[node.name] = node
         work.actions.append(CreateInstance(node.name))
+
+
+def _live(work: _Pass, group: GroupName) -> bool:
+    return any(node.state in LIVE for node in work.of(group))
 
 
 def _shrink(work: _Pass, group: NodeGroup, nodes: Sequence[Node], count: int) -> None:
@@ -311,7 +333,17 @@ def _stamp(now: float) -> str:
 
 
 def _configure(work: _Pass) -> None:
-    """All nodes that are ready go into one run, once the groups they use have addresses."""
+    """All nodes that are ready go into one run, once the groups they use have addresses.
+
+    Hosts that were asked for together boot within moments of each other; a run for all of them
+    costs little more than one for the first, so the first waits a moment for the others.
+    """
+    ready = {node.name for node in work.ready}
+    booting = [n for n in work.after.values() if n.state is NodeState.BOOTING]
+    newest = max((node.since for node in booting), default=0.0)
+    others = [node for node in booting if node.name not in ready]
+    if others and work.now - newest < GATHER_SECONDS:
+        return
     names = []
     for node in work.ready:
         node = work.after[node.name]

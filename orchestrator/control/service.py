@@ -250,7 +250,7 @@ class Orchestrator:
             try:
                 found += pool.why_idle(job)
             except PortError as error:
-                found.append(reason("pool-unreachable", pool=name, why=str(error).rstrip(".")))
+                found.append(reason("pool-unreachable", pool=name, why=str(error)))
         return found
 
     def console(self, id: DeploymentId, node: NodeName, lines: int) -> str:
@@ -283,7 +283,7 @@ class Orchestrator:
         try:
             self.repository.ready()
         except (VacuoError, OSError) as error:
-            found.append(reason("store-unavailable", why=str(error).rstrip(".")))
+            found.append(reason("store-unavailable", why=str(error)))
         if not self._engine_alive():
             found.append(reason("engine-stopped"))
         return tuple(found)
@@ -296,7 +296,7 @@ class Orchestrator:
             try:
                 machines = len(pool.machines())
             except PortError as error:
-                why = reason("pool-unreachable", pool=name, why=str(error).rstrip("."))
+                why = reason("pool-unreachable", pool=name, why=str(error))
                 pools.append(Check(f"pool {name}", _told(error), reason=why))
             else:
                 pools.append(Check(f"pool {name}", True, f"{machines} of our machines are in it."))
@@ -306,7 +306,7 @@ class Orchestrator:
         try:
             quota = self._ports.providers[name].quota()
         except PortError as error:
-            why = reason("site-unreachable", site=name, why=str(error).rstrip("."))
+            why = reason("site-unreachable", site=name, why=str(error))
             return Check(f"site {name}", _told(error), reason=why)
         limit = "any number of" if quota.instances is None else str(quota.instances)
         return Check(f"site {name}", True, f"{quota.instances_used} of {limit} instances are used.")
