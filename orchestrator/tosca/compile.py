@@ -112,6 +112,9 @@ def _evaluate_everything(found: Topology, evaluator: Evaluator) -> None:
                 evaluator.property_value(template, name, capability)
         for cursor in template.inputs.values():
             evaluator.checker(template.name).free(cursor)
+    for policy in found.policies:
+        for name in policy.properties:
+            evaluator.policy_value(policy, name)
 
 
 def _outputs(found: Topology, evaluator: Evaluator) -> dict[str, Value]:

@@ -98,9 +98,12 @@ def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[st
                 capability: {"properties": _known(evaluator, template.name, capability, given)}
                 for capability, given in template.capabilities.items()
             }
-    for policy in body.get("policies") or []:
-        for definition in policy.values():
-            definition.pop("properties", None)  # checked by us; it evaluates no function there
+    for policy, written in zip(topology.policies, body.get("policies") or [], strict=True):
+        written[policy.name]["properties"] = {
+            name: value
+            for name in policy.properties
+            if (value := evaluator.policy_value(policy, name)) is not None and not is_late(value)
+        }
     for name, cursor in topology.outputs.items():
         body["outputs"][name]["value"] = _Words(evaluator, None).of(cursor)
         body["outputs"][name].pop("type", None)

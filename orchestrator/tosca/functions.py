@@ -15,7 +15,7 @@ from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import POOL_MEMBER, SERVICE, Schema
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Listing, Scalar, tree_of
-from orchestrator.tosca.topology import NodeTemplate, Reference, Topology
+from orchestrator.tosca.topology import NodeTemplate, Policy, Reference, Topology
 from orchestrator.tosca.values import INVALID, REFUSED_FUNCTIONS, Checker, is_late
 
 # What Vacuo fills in for every host, and so for every service on one.
@@ -233,6 +233,13 @@ class Evaluator:
             self._busy.pop()
         self._properties[where] = value
         return value
+
+    def policy_value(self, policy: Policy, name: str) -> Value:
+        """A property of a policy: as set, else the default of its type, else None."""
+        schema = self._library.properties("policy_types", policy.type)[name]
+        cursor = policy.properties.get(name)
+        value = self.checker(None).coerce(cursor, schema) if cursor else None
+        return schema.default if value is None and schema.has_default else value
 
     def _declared(
         self, template: NodeTemplate, name: str, capability: str

@@ -178,14 +178,11 @@ class GroupMaker:
         return found[0] if found else None
 
     def _of_policy(self, policy: Policy, name: str) -> Value:
-        schema = self._library.properties("policy_types", policy.type)[name]
-        cursor = policy.properties.get(name)
-        value = self._evaluator.checker(None).coerce(cursor, schema) if cursor else None
-        if is_late(value) and cursor:
+        value = self._evaluator.policy_value(policy, name)
+        if is_late(value):
+            cursor = policy.properties[name]
             cursor.problem(f"{shown(name)} must be known before there is a host.")
-            value = None
-        if value is None and schema.has_default:
-            value = schema.default
+            return None
         return None if value is INVALID else value
 
     def _vacuum(self, host: NodeTemplate) -> VacuumPolicy | None:

@@ -76,6 +76,13 @@ def test_files_come_with_their_modes_and_the_keys_of_those_who_may_log_in() -> N
     assert modes == {"root/.ssh/authorized_keys": 0o600, "etc/token": 0o640}
 
 
+def test_an_archive_ends_after_its_two_empty_blocks() -> None:
+    archive = files_archive(UserData(("key",)), 0.0)
+    assert len(archive) == 4 * 512  # a header, a block of content, the end
+    assert archive.endswith(bytes(1024))
+    assert archive[512:515] == b"key"
+
+
 def test_one_file_is_read_back_from_an_archive() -> None:
     archive = files_archive(UserData(("ssh-ed25519 AAAA",)), 0.0)
     assert only_file(archive) == "ssh-ed25519 AAAA\n"

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.model import Attribute, Concat, Requirements, VacuumPolicy
+from orchestrator.tosca import catalogue
+from tests.unit.tosca_support import SOUND, compiled, spoilt, the_problem
+
+SHIPPED = {template.name: template for template in catalogue.templates()}
+
+
+def _shipped(name: str, **inputs: object):  # type: ignore[no-untyped-def]
+    return compiled(SHIPPED[name].path.read_text(), inputs)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_template_compiles_with_its_defaults(name: str) -> None:
+    spec = _shipped(name)
+    assert spec.groups
+    assert SHIPPED[name].title == spec.description
+    assert "vacuo/types.yaml" in dict(spec.imports)
+    assert all(len(checksum) == 64 for _, checksum in spec.imports)
+
+
+def test_the_site_starts_from_nothing_and_can_leave_nothing() -> None:
+    spec = _shipped("htcondor-site")
+    assert {group.name: group.minimum for group in spec.groups} == {"worker": 0, "cache": 0}
+    assert spec.group("worker").uses == ("cache",)
+    assert spec.group("cache").uses == ()
+    assert spec.group("cache").pool is None
+
+
+def test_inputs_reach_sizes_policies_and_roles() -> None:
+    spec = _shipped(
+        "htcondor-site", pool="grid", workers_minimum=1, workers_maximum=7, worker_cores=8,
+        worker_memory="16 GiB", worker_disk="100 GB", idle_time="20 s", lifetime="2 h",
+        attributes={"Tier": 2, "Fast": True}, cvmfs_required=True,
+    )  # fmt: skip
+    worker = spec.group("worker")
+    assert worker.requirements == Requirements(cores=8, memory_mb=16384, disk_gb=94)
+    assert worker.vacuum == VacuumPolicy(1, 7, 20, 7200)
+    assert worker.pool == "grid"
+    assert worker.advertised == {"Tier": 2, "Fast": True}
+    by_name = {service.template: service for service in worker.services}
+    assert by_name["worker_cvmfs"].variables["cvmfs_required"] is True
+    assert by_name["execute"].variables["htcondor_execute_attributes"] == worker.advertised
+
+
+def test_services_come_in_the_order_in_which_they_stand_on_one_another() -> None:
+    worker = _shipped("htcondor-site").group("worker")
+    names = [service.template for service in worker.services]
+    assert names == ["worker_containers", "worker_cvmfs", "execute"]
+    reversed_template = spoilt(
+        "    containers:\n      type: vacuo.nodes.ContainerRuntime\n      requirements:\n"
+        "        - host: worker\n",
+        "",
+    )
+    reversed_template = spoilt(
+        "  policies:",
+        "    containers:\n      type: vacuo.nodes.ContainerRuntime\n      requirements:\n"
+        "        - host: worker\n  policies:",
+        reversed_template,
+    )
+    services = compiled(reversed_template).group("worker").services
+    assert [service.template for service in services] == ["containers", "execute"]
+
+
+def test_what_is_only_known_later_stays_a_late_value() -> None:
+    spec = _shipped("htcondor-site")
+    execute = spec.group("worker").services[-1]
+    assert execute.variables["htcondor_execute_xcache"] == Concat(
+        (Attribute("xcache", ("private_address",)), ":", "1094")
+    )
+    assert execute.variables["htcondor_execute_token"] == Attribute("execute", ("join_credential",))
+    assert spec.outputs["worker_addresses"] == Attribute("worker", ("private_address",))
+
+
+def test_an_unused_requirement_leaves_its_variables_out() -> None:
+    (_, execute) = compiled(SOUND).group("worker").services
+    assert "htcondor_execute_proxy" not in execute.variables
+    assert "htcondor_execute_xcache" not in execute.variables
+    assert execute.variables["htcondor_execute_cores"] == Attribute("execute", ("cores",))
+
+
+def test_a_property_of_the_template_wins_over_the_input_of_its_type() -> None:
+    template = spoilt("pool: test", "pool: test\n        cores: 2\n        memory: 1 GiB")
+    (_, execute) = compiled(template).group("worker").services
+    assert execute.variables["htcondor_execute_cores"] == 2
+    assert execute.variables["htcondor_execute_memory_mb"] == 1024
+
+
+def test_an_input_of_the_template_wins_over_all_and_maps_are_merged() -> None:
+    template = spoilt(
+        "pool: test",
+        "pool: test\n        job_environment: { A: 1, B: b }\n"
+        "      interfaces:\n        Standard:\n          configure:\n            inputs:\n"
+        "              job_environment: { B: c, C: { get_attribute: [SELF, node_name] } }",
+    )
+    (_, execute) = compiled(template).group("worker").services
+    assert execute.variables["htcondor_execute_job_environment"] == {
+        "A": "1",
+        "B": "c",
+        "C": Attribute("execute", ("node_name",)),
+    }
+
+
+def test_the_pool_is_for_vacuo_and_reaches_no_role() -> None:
+    (_, execute) = compiled(SOUND).group("worker").services
+    assert "htcondor_execute_pool" not in execute.variables
+
+
+def test_without_a_policy_the_scalable_capability_counts() -> None:
+    scalable = (
+        "        scalable:\n          properties:\n            min_instances: 1\n"
+        "            max_instances: 9\n            default_instances: 4\n"
+    )
+    template = spoilt("    containers:\n", scalable + "    containers:\n")
+    with_policy = compiled(template.replace("maximum: 3", "idle_time: 60 s")).group("worker")
+    assert (with_policy.minimum, with_policy.maximum) == (1, 9)
+    without = template[: template.index("  policies:")]
+    assert compiled(without).group("worker").count == 4
+    assert "not between" in the_problem(without.replace("s: 4", "s: 40")).sentence
+
+
+def test_a_placement_policy_names_the_site() -> None:
+    template = spoilt(
+        "  outputs:",
+        "    - here:\n        type: vacuo.policies.Placement\n        targets: [execute]\n"
+        "        properties: { site: desy }\n  outputs:",
+    )
+    assert compiled(template).group("worker").site == "desy"
+
+
+def test_a_policy_may_target_a_group_of_templates() -> None:
+    template = spoilt(
+        "  policies:",
+        "  groups:\n    all: { type: tosca.groups.Root, members: [worker] }\n  policies:",
+    )
+    spec = compiled(spoilt("targets: [worker]", "targets: [all]", template))
+    assert spec.group("worker").maximum == 3
+
+
+def test_a_host_can_name_its_image() -> None:
+    template = spoilt("type: tosca.nodes.Compute", "type: vacuo.nodes.Host")
+    template = spoilt(
+        "        host:\n          properties:",
+        "        os:\n          properties: { image: bare }\n        host:\n          properties:",
+        template,
+    )
+    assert compiled(template).group("worker").requirements.image == "bare"
+
+
+def test_sizes_never_become_less_than_was_asked_for() -> None:
+    need = compiled(spoilt("4 GB", "4 gb")).group("worker").requirements
+    assert need.memory_mb == 3815
+
+
+def test_token_and_concat_of_known_values_are_known() -> None:
+    template = spoilt("pool: test", "pool: { token: [ { concat: [a-, b, -c] }, '-', 1 ] }")
+    assert compiled(template).group("worker").pool == "b"
+
+
+def test_text_stays_as_it_was_written() -> None:
+    template = spoilt(
+        "pool: test", "pool: test\n        job_environment: { VERSION: 1.10, N: 010 }"
+    )
+    (_, execute) = compiled(template).group("worker").services
+    environment = execute.variables["htcondor_execute_job_environment"]
+    assert environment == {"VERSION": "1.10", "N": "010"}
+
+
+def test_names_of_advertised_attributes_are_checked() -> None:
+    problem = the_problem(spoilt("pool: test", "pool: test\n        attributes: { 'a b': 1 }"))
+    assert "must match" in problem.sentence
+    problem = the_problem(spoilt("pool: test", "pool: test\n        attributes: { a: [1] }"))
+    assert "text, a number or a boolean" in problem.sentence

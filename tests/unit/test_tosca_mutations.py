@@ -1,0 +1,133 @@
+"""A shipped template with something changed compiles, or is refused with problems: never else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.tosca import catalogue
+from orchestrator.tosca.problems import TemplateInvalid
+from tests.unit.tosca_support import compiled
+
+TEMPLATES = {one.name: yaml.safe_load(one.path.read_text()) for one in catalogue.templates()}
+_PLACES: dict[str, list[tuple[Any, ...]]] = {}
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _places(one, (*path, key))
+
+
+for _name, _template in TEMPLATES.items():
+    _PLACES[_name] = list(_places(_template))
+
+_FUNCTIONS = st.sampled_from(
+    [
+        {"get_input": "pool"},
+        {"get_input": ["nothing", 1]},
+        {"get_property": ["SELF", "squid", "port"]},
+        {"get_property": ["execute", "pool"]},
+        {"get_property": []},
+        {"get_attribute": ["worker", "private_address"]},
+        {"get_attribute": ["HOST", "cores", 0]},
+        {"get_attribute": [None, {}]},
+        {"concat": ["a", {"get_attribute": ["SELF", "private_address"]}]},
+        {"concat": [[], {}]},
+        {"token": ["a-b", "-", 7]},
+        {"token": [{"get_attribute": ["worker", "site"]}, "-", 0]},
+        {"get_artifact": ["SELF", "x"]},
+    ]
+)
+_WORDS = st.sampled_from(
+    ["", "x", "worker", "4 GB", "5 m", "1.0", "yes", "tosca.nodes.Compute", "tosca.nodes.Root",
+     "vacuo.nodes.Squid", "vacuo.policies.Vacuum", "tosca.datatypes.Credential", "SELF", "string"]
+)  # fmt: skip
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _WORDS | _FUNCTIONS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _outcome(document: Any, inputs: dict[str, Any] | None = None) -> str:
+    text = yaml.safe_dump(document, sort_keys=False)
+    try:
+        compiled(text, inputs)
+    except TemplateInvalid as error:
+        invalid = error
+    else:
+        return "compiled"
+    assert invalid.problems
+    for problem in invalid.problems:
+        assert 1 <= problem.line <= text.count("\n") + 1
+        assert problem.column >= 1
+        assert problem.sentence.endswith(".")
+        assert "Traceback" not in problem.sentence
+        assert "site-packages" not in problem.sentence
+    return "refused"
+
+
+def _parent(document: Any, path: tuple[Any, ...]) -> Any:
+    for key in path[:-1]:
+        document = document[key]
+    return document
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_any_value_anywhere(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(TEMPLATES)))
+    document = copy.deepcopy(TEMPLATES[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(_PLACES[name]))
+        value = data.draw(_VALUES)
+        try:
+            _parent(document, path)[path[-1]] = value
+        except (KeyError, IndexError, TypeError):
+            continue  # an earlier change took the place away
+    _outcome(document)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_any_parameters(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(TEMPLATES)))
+    inputs = TEMPLATES[name]["topology_template"]["inputs"]
+    given_values = data.draw(st.dictionaries(st.sampled_from(sorted(inputs)), _VALUES, max_size=3))
+    _outcome(TEMPLATES[name], given_values)
+
+
+def _required(path: tuple[Any, ...]) -> bool:
+    """Whether a template cannot be right without what is at this place."""
+    return path in {("tosca_definitions_version",), ("topology_template",), ("imports",)} or (
+        path[-1] in ("type", "pool", "origin", "host") and "properties" not in path[-1:]
+        and "capabilities" not in path
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_every_key_dropped_in_turn(name: str) -> None:
+    for path in _PLACES[name]:
+        document = copy.deepcopy(TEMPLATES[name])
+        del _parent(document, path)[path[-1]]
+        outcome = _outcome(document)
+        if _required(path):
+            assert outcome == "refused", path
+
+
+@pytest.mark.parametrize("name", sorted(TEMPLATES))
+def test_every_type_renamed_in_turn(name: str) -> None:
+    for path in _PLACES[name]:
+        if path[-1] == "type":
+            document = copy.deepcopy(TEMPLATES[name])
+            _parent(document, path)["type"] += "x"
+            assert _outcome(document) == "refused", path

@@ -1,0 +1,82 @@
+"""A small sound template, and the ways in which tests spoil it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.model import DeploymentSpec
+from orchestrator.tosca.compile import compile_template
+from orchestrator.tosca.problems import Problem, TemplateInvalid
+
+SOUND = """\
+tosca_definitions_version: tosca_simple_yaml_1_3
+
+description: One worker node.
+
+imports:
+  - vacuo/types.yaml
+
+topology_template:
+  inputs:
+    cores:
+      type: integer
+      default: 2
+      constraints:
+        - in_range: [1, 8]
+  node_templates:
+    worker:
+      type: tosca.nodes.Compute
+      capabilities:
+        host:
+          properties:
+            num_cpus: { get_input: cores }
+            mem_size: 4 GB
+    containers:
+      type: vacuo.nodes.ContainerRuntime
+      requirements:
+        - host: worker
+    execute:
+      type: vacuo.nodes.HTCondor.Execute
+      properties:
+        pool: test
+      requirements:
+        - host: containers
+  policies:
+    - vacuum:
+        type: vacuo.policies.Vacuum
+        targets: [worker]
+        properties:
+          maximum: 3
+  outputs:
+    address:
+      value: { get_attribute: [worker, private_address] }
+"""
+
+
+def compiled(template: str, inputs: Mapping[str, Any] | None = None) -> DeploymentSpec:
+    return compile_template(template, inputs or {}, "template.yaml")
+
+
+def spoilt(old: str, new: str, template: str = SOUND) -> str:
+    assert template.count(old) >= 1, f"{old!r} is not in the template"
+    return template.replace(old, new, 1)
+
+
+def problems(template: str, inputs: Mapping[str, Any] | None = None) -> tuple[Problem, ...]:
+    with pytest.raises(TemplateInvalid) as caught:
+        compiled(template, inputs)
+    return caught.value.problems
+
+
+def the_problem(template: str, inputs: Mapping[str, Any] | None = None) -> Problem:
+    found = problems(template, inputs)
+    assert len(found) == 1, "\n".join(problem.as_text() for problem in found)
+    return found[0]
+
+
+def line_of(text: str, template: str) -> int:
+    lines = template.splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
