@@ -1,0 +1,72 @@
+"""``validate`` needs no server, shows the place of every problem, and tells by its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from orchestrator.cli import exitcodes
+from orchestrator.cli.main import app
+from orchestrator.cli.templates import shipped
+
+BROKEN = """\
+tosca_definitions_version: tosca_simple_yaml_1_3
+topology_template:
+  node_templates:
+    host:
+      type: tosca.nodes.Compute
+      capabilities:
+        host: {properties: {num_cpu: 2}}
+"""
+
+
+def validate(*words: str) -> Result:
+    # Nothing listens there: a request would be an error.
+    return CliRunner(env={"VACUO_SERVER": "http://127.0.0.1:9"}).invoke(app, ["validate", *words])
+
+
+def test_every_shipped_template_is_valid() -> None:
+    result = validate(*shipped())
+    assert result.exit_code == exitcodes.OK, result.output
+    assert result.stdout.count("✓") == len(shipped())
+
+
+def test_a_broken_template_is_shown_with_place_caret_and_what_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(BROKEN)
+    result = validate(str(path))
+    assert result.exit_code == exitcodes.ERROR
+    place, line, caret = result.stdout.splitlines()[1:4]
+    assert place.startswith(f"{path}:7:29: ")
+    assert "Did you mean `num_cpus`?" in place
+    assert line[caret.index("^") :].startswith("num_cpu")
+
+
+def test_one_broken_template_of_several_is_enough_to_fail(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(BROKEN)
+    result = validate("squid", str(path), "-o", "json")
+    assert result.exit_code == exitcodes.ERROR
+    good, bad = json.loads(result.stdout)["validation"]
+    assert good["valid"]
+    assert not bad["valid"]
+    assert (bad["errors"][0]["line"], bad["errors"][0]["column"]) == (7, 29)
+
+
+@pytest.mark.parametrize("content", ["", "- a list", "a: [", "\x00", "a: &a [*a]"])
+def test_what_is_no_template_is_told_so(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "none.yaml"
+    path.write_text(content)
+    result = validate(str(path))
+    assert result.exit_code == exitcodes.ERROR
+    assert "✗" in result.stdout
+    assert "Traceback" not in result.output
+
+
+def test_a_file_that_does_not_exist_names_one_that_does() -> None:
+    result = validate("squidd")
+    assert result.exit_code == exitcodes.ERROR
+    assert "Did you mean squid?" in result.stdout
