@@ -127,7 +127,7 @@ class SigningKeys:
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(scramble(secrets.token_bytes(KEY_BYTES)))
+                file.write(scramble(_new_key()))
                 file.flush()
                 os.fsync(file.fileno())
             owner = self.directory.stat()
@@ -138,3 +138,8 @@ class SigningKeys:
         finally:
             draft.unlink(missing_ok=True)
         return path.read_bytes()
+
+
+def _new_key() -> bytes:
+    # Without NUL: whoever reads the key as a string must not cut it.
+    return bytes(secrets.randbelow(255) + 1 for _ in range(KEY_BYTES))
