@@ -10,7 +10,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -86,8 +86,8 @@ class MainJob:
 
     # --- the world around -----------------------------------------------------------------------
 
-    def start(self, say: Say) -> None:
-        """The pool, the origin and the server."""
+    def start(self, say: Say, site: Mapping[str, Any] | None = None) -> None:
+        """The pool, the origin and the server; ``site`` changes fields of the server's site."""
         with self._phase("pool and origin"):
             say("Starting an HTCondor pool (collector, negotiator, schedd) and an XRootD origin.")
             self.pool.start()
@@ -95,7 +95,8 @@ class MainJob:
         with self._phase("server"):
             say(f"Starting Vacuo on 127.0.0.1:{self.port}: API, control loop, SQLite, issuer.")
             pool = self.pool.settings(POOL)
-            self._server = VacuoServer(self.directory / "server", [pool], port=self.port).start()
+            directory = self.directory / "server"
+            self._server = VacuoServer(directory, [pool], port=self.port, site=site).start()
 
     def stop(self) -> None:
         """Remove everything, whatever state it is in."""
@@ -147,7 +148,8 @@ class MainJob:
         request = JobRequest(
             script + JOB_SCRIPT,
             count=count,
-            more={"environment": '"PICK=$(Process)"'},
+            # What the job fetched stays where it ran.
+            more={"environment": '"PICK=$(Process)"', "transfer_output_files": '""'},
         )
         self.cluster = self.submitter.submit(request)
         self.submitted_at = time.time()

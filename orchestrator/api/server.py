@@ -14,7 +14,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
@@ -39,9 +39,6 @@ from orchestrator.settings import Settings
 from orchestrator.store.lock import ServerLock
 from orchestrator.store.repository import Repository
 from orchestrator.tosca.sandbox import Compiler
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIApplication
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +151,7 @@ class _Application(BaseApplication):
         for name, value in options.items():
             self.cfg.set(name, value)
 
-    def load(self) -> WSGIApplication:
+    def load(self) -> Any:
         self._running = assemble(self._settings)
         return self._running.app
 
