@@ -41,7 +41,6 @@ ALLOW_ADVERTISE_SCHEDD = condor@{trust_domain}
 ALLOW_DAEMON = condor@{trust_domain}
 ALLOW_NEGOTIATOR = condor@{trust_domain}
 ALLOW_ADMINISTRATOR = condor@{trust_domain}
-COLLECTOR.ALLOW_ADMINISTRATOR = condor@{trust_domain}, vacuo@{trust_domain}
 
 # A pool that reacts at once: all of these are tens of seconds by default.
 NEGOTIATOR_INTERVAL = 2
@@ -128,7 +127,7 @@ class CondorPool:
         self._run_container()
         self._wait_until_ready()
         self._make_token(self.user_token, self.user, ())
-        self._make_token(self.vacuo_token, "vacuo", ("READ", "WRITE", "ADMINISTRATOR"))
+        self._make_token(self.vacuo_token, "vacuo", ("READ", "WRITE"))
         return self
 
     def stop(self) -> None:

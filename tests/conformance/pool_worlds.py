@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from orchestrator.batch.base import BatchPool, JoinCredential
 from orchestrator.batch.htcondor import HTCondorPool
 from orchestrator.batch.simulated import SimulatedPool
-from orchestrator.errors import Retryable
+from orchestrator.errors import PortError, Retryable
 from orchestrator.model import (
     Demand,
     DeploymentId,
@@ -276,7 +276,7 @@ class HTCondorWorld:
         self.condor.resume()
 
     def close(self) -> None:
-        with contextlib.suppress(Retryable):
+        with contextlib.suppress(PortError):  # it may have been switched off a moment ago
             self.user.remove()
         for startd in self.startds.values():
             startd.stop()
