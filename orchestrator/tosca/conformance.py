@@ -20,7 +20,7 @@ from toscaparser.elements.entity_type import EntityType
 from toscaparser.tosca_template import ToscaTemplate
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import KINDS
+from orchestrator.tosca.definitions import BASIC, KINDS
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree, plain
 from orchestrator.tosca.topology import NodeTemplate, Reference, Topology
@@ -73,15 +73,7 @@ def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[st
         document.pop(key, None)
     version = document["tosca_definitions_version"]
     document["tosca_definitions_version"] = _GIVEN_AS.get(version, version)
-    normative = EntityType.TOSCA_DEF_LOAD_AS_IS
-    for kind, types in topology.library.sections.items():
-        more = {
-            name: copy.deepcopy(t)
-            for name, t in types.items()
-            if name not in (normative.get(kind) or {})
-        }
-        if more:
-            document[kind] = more
+    document |= _own_types(topology)
     body = document["topology_template"]
     for name, template in topology.templates.items():
         node = body["node_templates"][name]
@@ -108,6 +100,22 @@ def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[st
         body["outputs"][name]["value"] = _Words(evaluator, None).of(cursor)
         body["outputs"][name].pop("type", None)
     return document
+
+
+def _own_types(topology: Topology) -> dict[str, Any]:
+    """All types that are not the specification's, imported or not, by section."""
+    normative = EntityType.TOSCA_DEF_LOAD_AS_IS
+    found = {}
+    for kind, types in topology.library.sections.items():
+        known = normative.get(kind) or {}
+        more = {name: copy.deepcopy(t) for name, t in types.items() if name not in known}
+        if kind == "data_types":  # it knows a basic type by `type`, not by `derived_from`
+            for one in more.values():
+                if one.get("derived_from") in BASIC:
+                    one |= {"type": one["derived_from"], "derived_from": "tosca.datatypes.Root"}
+        if more:
+            found[kind] = more
+    return found
 
 
 def _known(

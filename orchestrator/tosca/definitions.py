@@ -201,7 +201,7 @@ def configure_of(interfaces: Mapping[str, Any]) -> Operation:
     for name in ("Standard", "tosca.interfaces.node.lifecycle.Standard"):
         interface = interfaces.get(name)
         if isinstance(interface, Mapping):
-            operations = interface.get("operations", interface)
+            operations = interface.get("operations", interface) or {}
             operation = operations.get("configure")
             if isinstance(operation, str):
                 return Operation(operation)

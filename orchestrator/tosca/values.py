@@ -227,8 +227,8 @@ def _range(cursor: Cursor) -> Value:
     ends = [item.value for item in items]
     fits = (
         len(ends) == 2
-        and isinstance(ends[0], int)
-        and (ends[1] == "UNBOUNDED" or (isinstance(ends[1], int) and ends[1] >= ends[0]))
+        and type(ends[0]) is int
+        and (ends[1] == "UNBOUNDED" or (type(ends[1]) is int and ends[1] >= ends[0]))
     )
     return ends if fits else _wrong(cursor, _A["range"])
 
