@@ -158,6 +158,18 @@ def answers(endpoint: str, timeout: float = 5.0) -> bool:
         return False
 
 
+def was_refused(error: BaseException) -> bool:
+    """Whether the connection was never made, so that nothing can have been asked for."""
+    seen: list[object] = [error]
+    for one in seen:
+        if isinstance(one, ConnectionRefusedError | FileNotFoundError):
+            return True
+        if isinstance(one, BaseException):
+            # Not __context__: a second try is made while the first one's refusal is being handled.
+            seen += [*one.args, one.__cause__, getattr(one, "reason", None)]
+    return False
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on ``path``; the kernel frees it when the process dies."""

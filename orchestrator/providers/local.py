@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +42,7 @@ from orchestrator.providers.container_engine import (
     ensure_service,
     find_engine,
     locked,
+    was_refused,
 )
 from orchestrator.providers.local_host import (
     CORES,
@@ -60,6 +62,8 @@ from orchestrator.settings import Flavour, Site
 DEFAULT_IMAGE = "localhost/vacuo/host:current"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)  # a label of a host name
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"  # what the host images make at their first boot
+_LOCKS = 16
+_EXPLANATION = 300  # characters; podman's can be pages, with the cause at the end
 _OPTIONS = {"engine_directory", "request_seconds"}
 
 T = TypeVar("T")
@@ -84,7 +88,7 @@ class LocalProvider:
             )
         self._site = site
         self._installation = installation_id(data_directory)
-        self._lock = data_directory / "create-host.lock"
+        self._data_directory = data_directory
         directory = site.options.get("engine_directory")
         self._engine_directory = Path(directory) if directory else None
         self._request_seconds = float(site.options.get("request_seconds", 60.0))
@@ -161,10 +165,11 @@ class LocalProvider:
         archive = files_archive(request.user_data, time.time())
         try:
             self._ensure_network()
-            host = self._named(request.name) or self._reserve(request, flavour)
-            if host["State"] == "created":
-                self._ask(lambda client: client.api.put_archive(host["Id"], "/", archive))
-                self._ask(lambda client: client.api.start(host["Id"]))
+            with locked(self._lock_of(request.name)):
+                host = self._named(request.name) or self._reserve(request, flavour)
+                if host["State"] == "created":
+                    self._ask(lambda client: client.api.put_archive(host["Id"], "/", archive))
+                    self._ask(lambda client: client.api.start(host["Id"]))
         except Retryable as error:
             if _may_have_been_carried_out(error.__cause__):
                 raise OutcomeUnknown(
@@ -211,15 +216,14 @@ class LocalProvider:
 
     # --- how ------------------------------------------------------------------------------------
 
-    def _reserve(self, request: InstanceRequest, flavour: Flavour) -> Mapping[str, Any]:
-        """Make the container without starting it, unless somebody else has just made it.
+    def _lock_of(self, name: str) -> Path:
+        """One of a few locks: two hosts may share one, two creations of a host always do."""
+        return self._data_directory / f"create-{zlib.crc32(name.encode()) % _LOCKS}.lock"
 
-        One at a time in this installation, so that the quota is not overrun.
-        """
-        with locked(self._lock):
-            existing = self._named(request.name)
-            if existing:
-                return existing
+    def _reserve(self, request: InstanceRequest, flavour: Flavour) -> Mapping[str, Any]:
+        """Make the container without starting it; one at a time in this installation, so that the
+        quota is not overrun."""
+        with locked(self._data_directory / "create.lock"):
             self._check_quota(flavour)
             image = self._image(request.image)
             description = container_description(request, flavour, image, self._host_setting())
@@ -285,7 +289,7 @@ class LocalProvider:
                     raise
                 raise Terminal(
                     f"The network {name} with the addresses {subnet} cannot be made: "
-                    f"{error.__cause__.explanation}. Try: another network or subnet for site "
+                    f"{_explanation(error.__cause__)}. Try: another network or subnet for site "
                     f"{self._site.name} in the configuration."
                 ) from error
 
@@ -346,7 +350,7 @@ class LocalProvider:
             try:
                 return request(client)
             except requests.ConnectionError as error:
-                if not again and not _was_refused(error):
+                if not again and not was_refused(error):
                     raise
                 ensure_service(engine)
                 return request(client)
@@ -354,8 +358,8 @@ class LocalProvider:
             raise
         except docker.errors.APIError as error:
             if error.is_client_error():
-                raise Terminal(f"The container engine refuses: {error.explanation}.") from error
-            raise Retryable(f"The container engine failed: {error.explanation}.") from error
+                raise Terminal(f"The container engine refuses: {_explanation(error)}.") from error
+            raise Retryable(f"The container engine failed: {_explanation(error)}.") from error
         except requests.RequestException as error:
             raise Retryable(
                 f"The container engine at {engine.endpoint} does not answer "
@@ -378,19 +382,12 @@ def _may_have_been_carried_out(cause: BaseException | None) -> bool:
     """Whether a request was sent and its answer was lost."""
     if isinstance(cause, docker.errors.APIError):
         return False  # that is an answer
-    return isinstance(cause, requests.RequestException) and not _was_refused(cause)
+    return isinstance(cause, requests.RequestException) and not was_refused(cause)
 
 
-def _was_refused(error: BaseException) -> bool:
-    """Whether the connection was never made, so that nothing can have been asked for."""
-    seen: list[object] = [error]
-    for one in seen:
-        if isinstance(one, ConnectionRefusedError | FileNotFoundError):
-            return True
-        if isinstance(one, BaseException):
-            # Not __context__: a second try is made while the first one's refusal is being handled.
-            seen += [*one.args, one.__cause__, getattr(one, "reason", None)]
-    return False
+def _explanation(error: docker.errors.APIError) -> str:
+    text = str(error.explanation or error)
+    return text if len(text) <= _EXPLANATION else f"… {text[-_EXPLANATION:]}"
 
 
 def _existing(directory: Path) -> Path:
