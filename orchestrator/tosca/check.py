@@ -188,10 +188,9 @@ def topology(
 
 
 def _description(root: Cursor, section: Cursor | None) -> str:
-    for cursor in (root.get("description"), section.get("description") if section else None):
-        if cursor is not None and not cursor.empty:
-            return " ".join((cursor.text() or "").split())
-    return ""
+    written = (root.get("description"), section.get("description") if section else None)
+    texts = [one.text() or "" for one in written if one is not None and not one.empty]
+    return " ".join(next(iter(texts), "").split())
 
 
 def _node(position: Cursor, library: Library) -> NodeTemplate | None:

@@ -23,7 +23,7 @@ from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import BASIC, KINDS
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree, plain
-from orchestrator.tosca.topology import NodeTemplate, Reference, Topology
+from orchestrator.tosca.topology import InputDeclaration, NodeTemplate, Reference, Topology
 from orchestrator.tosca.values import INVALID, is_function, is_late
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,11 @@ def conform(
 ) -> None:
     """Reports what tosca-parser has against a template that we have nothing against."""
     document = _document(root, topology, evaluator)
-    parameters = {name: given[name] for name in topology.inputs if given.get(name) is not None}
+    parameters = {
+        name: given[name]
+        for name, declaration in topology.inputs.items()
+        if given.get(name) is not None and declaration.schema.type in BASIC
+    }
     parser_log = logging.getLogger("tosca")
     parser_log.disabled = True
     logging.getLogger("tosca.model").disabled = True
@@ -74,6 +78,9 @@ def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[st
     version = document["tosca_definitions_version"]
     document["tosca_definitions_version"] = _GIVEN_AS.get(version, version)
     document |= _own_types(topology)
+    _spell_out(document["topology_template"].get("inputs"))
+    for declaration in topology.inputs.values():
+        _simplify(document["topology_template"]["inputs"][declaration.schema.name], declaration)
     body = document["topology_template"]
     for name, template in topology.templates.items():
         node = body["node_templates"][name]
@@ -113,9 +120,36 @@ def _own_types(topology: Topology) -> dict[str, Any]:
             for one in more.values():
                 if one.get("derived_from") in BASIC:
                     one |= {"type": one["derived_from"], "derived_from": "tosca.datatypes.Root"}
+        if kind == "node_types":  # it looks for a type by capability only among its own
+            for requirement in (r for one in more.values() for r in one.get("requirements") or []):
+                for definition in requirement.values():
+                    if isinstance(definition, dict) and not definition.get("node"):
+                        definition["node"] = "tosca.nodes.Root"
         if more:
+            _spell_out(more)
             found[kind] = more
     return found
+
+
+def _simplify(written: dict[str, Any], declaration: InputDeclaration) -> None:
+    """An input of a data type, checked by us, as something of a type that it takes for inputs."""
+    schema = declaration.schema
+    if schema.entry is not None and schema.entry.type not in BASIC:
+        written.pop("entry_schema", None)
+    if schema.type not in BASIC:
+        written |= {"type": "map" if isinstance(written.get("default"), dict) else "string"}
+        written.pop("default", None)
+        written.pop("constraints", None)
+
+
+def _spell_out(definitions: Any) -> None:
+    """A schema given as the bare name of a type, in the long form, which is all that it knows."""
+    if isinstance(definitions, dict):
+        for key, value in definitions.items():
+            if key in ("entry_schema", "key_schema") and isinstance(value, str):
+                definitions[key] = {"type": value}
+            else:
+                _spell_out(value)
 
 
 def _known(
@@ -148,7 +182,8 @@ class _Words:
         if is_function(tree):
             return self._function(cursor)
         if isinstance(tree, Table):
-            return {key: self.of(inner) for key, inner in cursor.table().items()}
+            entries = {key: self.of(inner) for key, inner in cursor.table().items()}
+            return {key: value for key, value in entries.items() if value is not None}
         if isinstance(tree, Listing):
             return [self.of(item) for item in cursor.items()]
         return tree.value if isinstance(tree, Scalar) else None

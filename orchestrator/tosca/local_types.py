@@ -93,10 +93,25 @@ def _type(cursor: Cursor, kind: str, library: Library) -> None:
     for section in ("properties", "attributes"):
         for definition in (keys[section].table() if section in keys else {}).values():
             schema(definition, library, _PROPERTY_KEYS)
-    if kind == "data_types" and "constraints" in keys:
-        keys["constraints"].problem_at_key("Constraints of a data type belong to its properties.")
+    if kind == "data_types":
+        _data_type(keys, library)
     if kind == "node_types":
         _node_type(keys, library)
+
+
+def _data_type(keys: dict[str, Cursor], library: Library) -> None:
+    """A data type may be a basic one with constraints: by ``type``, or by ``derived_from``."""
+    named = keys.get("type") or keys.get("derived_from")
+    basic = named.value if named is not None and isinstance(named.value, str) else ""
+    if "type" in keys and (name := keys["type"].text()) is not None and name not in BASIC:
+        keys["type"].problem(f"{shown(name)} is not a basic type.", did_you_mean(name, BASIC))
+    for key in ("entry_schema", "key_schema"):
+        if key in keys and isinstance(keys[key].tree, Table):
+            schema(keys[key], library, _PROPERTY_KEYS)
+        elif key in keys and (name := keys[key].text()) is not None:
+            _known_data_type(keys[key], name, library)
+    for item in keys["constraints"].items() if "constraints" in keys else ():
+        _constraint(item, basic)
 
 
 def _node_type(keys: dict[str, Cursor], library: Library) -> None:

@@ -38,7 +38,7 @@ def requirements(
             position.problem_at_key(sentence, hint)
             continue
         written[name] = written.get(name, 0) + 1
-        target = _target(position, names)
+        target = _target(position, names, library)
         if target is None or target not in templates:
             continue
         if _fits(position, template, templates[target], definition, library):
@@ -48,7 +48,19 @@ def requirements(
     return dataclasses.replace(template, requirements=tuple(found))
 
 
-def _target(position: Cursor, names: tuple[str, ...]) -> str | None:
+def _relationship(cursor: Cursor | None, library: Library) -> None:
+    """A relationship named in a template must be of a type that is known."""
+    if cursor is None:
+        return
+    named = cursor.get("type") if isinstance(cursor.tree, Table) else cursor
+    if named is None:
+        cursor.problem_at_key("The relationship has no `type`.")
+    elif (name := named.text()) is not None and not library.has("relationship_types", name):
+        hint = did_you_mean(name, library.names("relationship_types"))
+        named.problem(f"There is no relationship type {shown(name)}.", hint)
+
+
+def _target(position: Cursor, names: tuple[str, ...], library: Library) -> str | None:
     named: Cursor | None = position
     if isinstance(position.tree, Table):
         keys = position.table(
@@ -56,6 +68,7 @@ def _target(position: Cursor, names: tuple[str, ...]) -> str | None:
         )
         if "node_filter" in keys:
             keys["node_filter"].problem_at_key("Vacuo does not know `node_filter` yet.")
+        _relationship(keys.get("relationship"), library)
         named = keys.get("node")
     if named is None or named.empty:
         position.problem_at_key(

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from orchestrator.model import Attribute, Concat, Requirements, VacuumPolicy
@@ -174,3 +177,12 @@ def test_names_of_advertised_attributes_are_checked() -> None:
     assert "must match" in problem.sentence
     problem = the_problem(spoilt("pool: test", "pool: test\n        attributes: { a: [1] }"))
     assert "text, a number or a boolean" in problem.sentence
+
+
+def test_the_templates_of_the_documentation_compile() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "user" / "tosca.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    whole = next(block for block in blocks if block.startswith("tosca_definitions_version"))
+    assert compiled(whole, {"cores": 4}).group("worker").maximum == 10
+    types = next(block for block in blocks if block.startswith("node_types"))
+    assert compiled(whole + types).groups
