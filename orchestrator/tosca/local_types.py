@@ -131,8 +131,10 @@ def _node_type(keys: dict[str, Cursor], library: Library) -> None:
         text = name.text()
         if text is not None and not library.has("capability_types", text):
             _unknown_type(name, "capability_types", text, library)
-    if "interfaces" in keys:
-        configure(keys["interfaces"])
+    inputs = configure(keys["interfaces"]) if "interfaces" in keys else None
+    for one in inputs.table().values() if inputs else ():
+        if one.get("type") and (one.get("default") or one.get("value")):
+            schema(one, library)
 
 
 def _requirement(cursor: Cursor, library: Library) -> None:

@@ -111,10 +111,10 @@ def test_any_parameters(data: st.DataObject) -> None:
 
 def _required(path: tuple[Any, ...]) -> bool:
     """Whether a template cannot be right without what is at this place."""
-    return path in {("tosca_definitions_version",), ("topology_template",), ("imports",)} or (
-        path[0] != "data_types" and path[-1] in ("type", "pool", "origin", "host") and "properties" not in path[-1:]
-        and "capabilities" not in path
-    )  # fmt: skip
+    if path in {("tosca_definitions_version",), ("topology_template",), ("imports",)}:
+        return True
+    elsewhere = {"data_types", "interfaces", "capabilities"}
+    return path[-1] in ("type", "pool", "origin", "host") and not elsewhere.intersection(path)
 
 
 @pytest.mark.parametrize("name", sorted(TEMPLATES))
