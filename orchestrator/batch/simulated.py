@@ -68,7 +68,11 @@ class SimulatedPool:
         return JoinCredential("simulated", f"{node}@simulated", expires)
 
     def join_attributes(self) -> Mapping[str, str]:
-        return {"collector": self._pool.collector, "trust_domain": self._pool.trust_domain}
+        return {
+            "collector": self._pool.collector,
+            "trust_domain": self._pool.trust_domain,
+            "administrator": "vacuo@simulated",
+        }
 
     def revoke(self, deployment: DeploymentId) -> None:
         with self._world.lock:

@@ -195,14 +195,15 @@ def _wait(node: Node, sight: Sight, why: Reason | None) -> Step:
 
 def _requested(node: Node, sight: Sight, context: Context) -> Step:
     if sight.listed:
-        address = sight.listed.address
-        node = replace(node, instance=sight.listed.id, address=address)
+        node = replace(node, instance=sight.listed.id, address=sight.listed.address)
+        if sight.create and sight.create.kind is OutcomeKind.FAILED:
+            return _delete(node, context, _create_failed(node, sight.create))  # made by half
         return Step(enter(node, NodeState.BOOTING, context.now))
     if not sight.certainly_absent or sight.create is None:
         asked = reason("machine-requested", node=node.name, site=node.site)
         return _wait(node, sight, asked)
     if sight.create.kind is OutcomeKind.FAILED:
-        why = reason("create-failed", site=node.site, node=node.name, why=sight.create.why)
+        why = _create_failed(node, sight.create)
         return Step(enter(node, NodeState.GONE, context.now, why))
     if context.now - node.since > context.patience.boot_seconds:
         why = reason("node-lost", node=node.name, site=node.site)
@@ -212,6 +213,10 @@ def _requested(node: Node, sight: Sight, context: Context) -> Step:
         again = replace(node, retry_at=context.now + REPEAT_CREATE_SECONDS, reason=why)
         return Step(again, (CreateInstance(node.name),))
     return _wait(node, sight, why)
+
+
+def _create_failed(node: Node, outcome: Outcome) -> Reason:
+    return reason("create-failed", site=node.site, node=node.name, why=outcome.why)
 
 
 def _booting(node: Node, sight: Sight, context: Context) -> Step:

@@ -61,6 +61,8 @@ class Loop:
         lease = self._repository.acquire(id, self._holder, LEASE_SECONDS, self._clock())
         try:
             deployment = self._repository.deployment(id)
+            if deployment.status is DeploymentStatus.DELETE_COMPLETE:
+                return None
             before = self._repository.nodes(id, include_gone=True)
             now = self._clock()
             seen = self._observer.observe(deployment, before, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ class _Service:
         self._socket.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             ["podman", "system", "service", "--time=0", self.endpoint],
-            env=self._engine.environment,
+            env={**os.environ, **self._engine.environment},
             stdin=subprocess.DEVNULL,
         )
         _until(self._socket.exists, 30)
