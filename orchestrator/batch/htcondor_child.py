@@ -22,9 +22,10 @@ from orchestrator.batch import ads
 from orchestrator.batch.child import serve
 from orchestrator.errors import PortError, Retryable, Unauthorised
 
-# Looking costs the schedd time that grows with its queue: we take at most this share of it.
+# Looking costs the schedd time that grows with its queue: we take this share of it.
 SCHEDD_SHARE = 0.1
 MINIMUM_AGE_SECONDS = 0.1
+MAXIMUM_AGE_SECONDS = 5.0
 LOCATE_SECONDS = 30.0
 # A schedd whose ad has gone may be down with its jobs: it is not forgotten before this.
 FORGET_SCHEDD_SECONDS = 900.0
@@ -49,7 +50,8 @@ class IdleJobs:
     cost: float
 
     def is_current(self, now: float) -> bool:
-        return now - self.seen_at < max(MINIMUM_AGE_SECONDS, self.cost / SCHEDD_SHARE)
+        age = min(MAXIMUM_AGE_SECONDS, self.cost / SCHEDD_SHARE)
+        return now - self.seen_at < max(MINIMUM_AGE_SECONDS, age)
 
 
 @dataclass
