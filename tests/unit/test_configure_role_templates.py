@@ -163,12 +163,15 @@ def test_htcondor_reads_the_vacuum_as_meant(rendered: Path) -> None:
 
 
 def test_each_timeout_outlasts_the_one_before(rendered: Path) -> None:
-    seen = parameters(rendered / "vacuum.conf", "MAXJOBRETIREMENTTIME", "SHUTDOWN_GRACEFUL_TIMEOUT")
+    names = ("MachineMaxVacateTime", "MAXJOBRETIREMENTTIME", "SHUTDOWN_GRACEFUL_TIMEOUT")
+    seen = parameters(rendered / "vacuum.conf", *names)
+    vacate, retirement, shutdown = (int(seen[name]) for name in names)
     unit = (rendered / "vacuum.service").read_text()
     podman = int(unit.split("--stop-timeout ")[1].split()[0])
     systemd = int(unit.split("TimeoutStopSec=")[1].split()[0])
-    assert 600 == int(seen["MAXJOBRETIREMENTTIME"]) < int(seen["SHUTDOWN_GRACEFUL_TIMEOUT"])
-    assert int(seen["SHUTDOWN_GRACEFUL_TIMEOUT"]) < podman < systemd
+    # HTCondor evicts a job when no more than its vacate time is left of its retirement.
+    assert retirement - vacate == 600
+    assert retirement < shutdown < podman < systemd
 
 
 def test_text_of_a_user_stays_text_in_a_classad(rendered: Path) -> None:
@@ -236,7 +239,8 @@ def test_podman_gets_its_options_as_they_were_given(rendered: Path) -> None:
     assert '"--env=A=100%% $$B"' in unit
     command = unit.split("ExecStart=")[1].split("\nExecReload")[0]
     words = shlex.split(command.replace("\\\n", " "))
-    assert words[-4:] == ["localhost/vacuo/services:current", "--", "condor_master", "-f"]
+    assert words[-5:-1] == ["localhost/vacuo/services:current", "--", "/bin/sh", "-c"]
+    assert words[-1].endswith("exec condor_master -f")
 
 
 @pytest.mark.parametrize("name", ["vacuo_startd.py", "squid_check.py", "xcache_check.py"])
