@@ -35,7 +35,7 @@ from orchestrator.identity import issuer as development
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import DeploymentId, Event, EventKind
 from orchestrator.reasons import reason
-from orchestrator.settings import Settings
+from orchestrator.settings import Settings, check_files
 from orchestrator.store.lock import ServerLock
 from orchestrator.store.repository import Repository
 from orchestrator.tosca.sandbox import Compiler
@@ -86,6 +86,7 @@ def assemble(settings: Settings) -> Running:
     loop = Loop(repository, observer, executor, holder, patience(settings))
     engine = InProcessEngine(loop.run_once, _PassFailures(repository), ENGINE_THREADS)
     compiler = Compiler(settings.limits)
+    compiler.warm()
     orchestrator = Orchestrator(
         settings, repository, ports, compiler, loop, observer, wake, lambda: engine.alive
     )
@@ -180,26 +181,46 @@ def serve(settings: Settings) -> None:
     database, the issuer would not be on loopback.
     """
     logs.configure(settings.log_format)
-    settings.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    check_files(settings)
+    _make_data_directory(settings)
     _refuse_taken_address(settings)
     with ServerLock(settings.database_url):
         Repository.open(settings.database_url).close()
-        if settings.development_issuer:
-            development.build(settings)
+        # Made and thrown away: what they refuse is to be said once, here, and not by gunicorn.
+        issuer = development.build(settings) if settings.development_issuer else None
+        TokenValidator(settings.issuers, own=issuer)
+        assembly.build(settings)
         log.info("Vacuo serves %s", settings.url)
         _Application(settings).run()
 
 
+def _make_data_directory(settings: Settings) -> None:
+    try:
+        settings.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UserError(
+            f"The data directory {settings.data_directory} cannot be made.",
+            f"{error.strerror}.",
+            "set another data_directory in vacuo.yaml, or VACUO_DATA_DIRECTORY",
+            code="configuration-invalid",
+        ) from None
+
+
 def _refuse_taken_address(settings: Settings) -> None:
     host, _, port = settings.listen.rpartition(":")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, int(port)))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"Vacuo cannot listen on {settings.listen}.",
-                f"{getattr(error, 'strerror', None) or error}.",
-                "stop what uses the port, or set another with VACUO_LISTEN=127.0.0.1:PORT",
-                code="address-taken",
-            ) from None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host.strip("[]") or "0.0.0.0",  # noqa: S104 - as gunicorn reads an empty host
+            int(port),
+            type=socket.SOCK_STREAM,
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"Vacuo cannot listen on {settings.listen}.",
+            f"{error.strerror or error}.",
+            "stop what uses the port, or set another with VACUO_LISTEN=127.0.0.1:PORT",
+            code="address-taken",
+        ) from None

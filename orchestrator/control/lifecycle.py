@@ -36,7 +36,7 @@ REPEAT_CREATE_SECONDS = 5.0
 # A site may list a new instance late; after this an absent one is taken for never made.
 LISTING_LAG_SECONDS = 60.0
 REPEAT_DELETE_SECONDS = 3.0
-REPEAT_DRAIN_SECONDS = 30.0
+REPEAT_DRAIN_SECONDS = 5.0
 CONFIGURE_BACKOFF_SECONDS = 5.0
 
 FAILURES = frozenset({"create-failed", "boot-timed-out", "configure-failed", "join-timed-out"})
@@ -314,14 +314,13 @@ def _out_of_pool(node: Node, sight: Sight, context: Context) -> Step:
 
 
 def _draining(node: Node, sight: Sight, context: Context) -> Step:
-    machine = sight.in_pool
-    finished = sight.certainly_not_in_pool or (
-        sight.machine is not None and sight.machine.is_fresh and machine and not machine.jobs
-    )
+    """Done when the machine has gone, or says that it takes no more jobs and has none."""
+    machine = sight.in_pool if sight.machine and sight.machine.is_fresh else None
+    empty = machine is not None and machine.draining and not machine.jobs
     overdue = context.now - node.since > context.patience.drain_seconds
-    if finished or overdue or context.forced:
-        why = node.reason or reason("no-longer-wanted", node=node.name, group=context.group.name)
-        return _delete(node, context, why)
+    if sight.certainly_not_in_pool or empty or overdue or context.forced:
+        why = reason("no-longer-wanted", node=node.name, group=context.group.name)
+        return _delete(node, context, node.reason or why)
     if node.retry_at <= context.now:
         again = replace(node, retry_at=context.now + REPEAT_DRAIN_SECONDS)
         return Step(again, (DrainNode(node.name),))

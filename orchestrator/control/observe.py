@@ -20,6 +20,7 @@ from orchestrator.model import (
     Instance,
     Machine,
     Node,
+    NodeGroup,
     NodeName,
     NodeState,
     Observed,
@@ -164,10 +165,18 @@ class Observer:
             port = self._ports.pools.get(group.pool) if group.pool else None
             if port and group.pool and group.vacuum and not deployment.deleting:
                 key = ("demand", deployment.id, group.name)
-                advertised = {**group.advertised, "VacuoDeployment": str(deployment.id)}
+                advertised = {**self._known_beforehand(deployment, group), **group.advertised}
                 call = partial(port.demand, group.requirements, advertised)
                 demand[group.name] = self._submit(key, call, now, _unseen_pool(group.pool))
         return demand
+
+    def _known_beforehand(self, deployment: Deployment, group: NodeGroup) -> dict[str, str]:
+        """What a machine of the group will say of itself wherever it comes up."""
+        known = {"VacuoDeployment": str(deployment.id)}
+        sites = [group.site] if group.site else list(self._ports.providers)
+        if len(sites) == 1:
+            known["GLIDEIN_Site"] = str(sites[0])
+        return known
 
     def _revoked(self, deployment: Deployment) -> frozenset[PoolName]:
         if not deployment.deleting:

@@ -435,11 +435,12 @@ def _reasons(work: _Pass) -> tuple[Reason, ...]:
 
 
 def _look_again(work: _Pass) -> float:
-    """Soon while something moves or a queue may fill, seldom when all is settled."""
-    moving = any(
-        node.state not in (NodeState.JOINED, NodeState.GONE) for node in work.after.values()
-    )
+    """At once while a host comes up, soon while something moves or a queue may fill, seldom when
+    all is settled."""
+    states = {node.state for node in work.after.values()}
     elastic = any(group.pool and group.vacuum for group in work.deployment.spec.groups)
-    if moving or elastic or work.actions or work.deployment.deleting:
+    if states & {NodeState.REQUESTED, NodeState.BOOTING}:
+        return work.patience.poll_seconds / 4
+    if states - {NodeState.JOINED, NodeState.GONE} or elastic or work.deployment.deleting:
         return work.patience.poll_seconds
     return SETTLED_LOOK_AGAIN_SECONDS
