@@ -248,7 +248,7 @@ def find(explicit: str | None = None) -> Path | None:
 
 def scalars() -> Sequence[str]:
     """The settings that ``VACUO_<NAME>`` overrides: what at the top level is one value."""
-    composed = {name for name, field in Settings.model_fields.items() if _models(field.annotation)}
+    composed = {name for name, field in Settings.model_fields.items() if sections(field.annotation)}
     return [name for name in Settings.model_fields if name not in composed]
 
 
@@ -337,7 +337,8 @@ def _sentence(places: Mapping[Place, str], path: Path | None, problem: ErrorDeta
     where = (*problem["loc"], *problem.get("ctx", {}).get("at", ()))
     nearest = (where[:n] for n in range(len(where), 0, -1))
     at = next((places[place] for place in nearest if place in places), str(path or "environment"))
-    return f"{at}: {dotted(where)}: {_what_is_wrong(problem)}."
+    wrong = _what_is_wrong(problem)
+    return f"{at}: {dotted(where)}: {wrong}" + ("" if wrong.endswith("?") else ".")
 
 
 def _what_is_wrong(problem: ErrorDetails) -> str:
@@ -354,12 +355,12 @@ def _fields_at(place: Sequence[str | int]) -> list[str]:
     model: type[BaseModel] = Settings
     for part in place:
         if isinstance(part, str):
-            model = _models(model.model_fields[part].annotation)[0]
+            model = sections(model.model_fields[part].annotation)[0]
     return list(model.model_fields)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field of this type is made of; none where it is a plain value."""
+def sections(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a field of this type is made of; none where it is a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for inner in typing.get_args(annotation) for model in _models(inner)]
+    return [model for inner in typing.get_args(annotation) for model in sections(inner)]
