@@ -107,14 +107,17 @@ class AnsibleConfigurator:
             yield from self._apply(accepted, run)
 
     def _apply(self, hosts: Sequence[HostToConfigure], run: str) -> Iterator[TaskEvent]:
+        plugins = self._mitogen_plugins
         left = list(hosts)
-        if self._mitogen_plugins:
-            left = yield from self._attempt(left, run, self._mitogen_plugins)
-            if not left:
-                return
-            log.warning("Mitogen does not work here; Ansible goes on without it")
-            self._mitogen_plugins = ""
-        yield from self._attempt(left, run, "")
+        if plugins:
+            left = yield from self._attempt(left, run, plugins)
+        if left:
+            for event in self._attempt(left, run, ""):
+                if self._mitogen_plugins and event.status in (TaskStatus.OK, TaskStatus.CHANGED):
+                    # The same hosts take it from Ansible alone: Mitogen it was.
+                    log.warning("Mitogen does not work here; Ansible goes on without it")
+                    self._mitogen_plugins = ""
+                yield event
 
     def _attempt(
         self, hosts: Sequence[HostToConfigure], run: str, mitogen: str

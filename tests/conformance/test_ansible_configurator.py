@@ -477,3 +477,13 @@ def processes_of(runs: Path) -> list[int]:
             if str(runs).encode() in path.read_bytes() and int(path.parent.name) != os.getpid():
                 found.append(int(path.parent.name))
     return found
+
+
+def test_the_pool_may_drain_the_worker_with_the_key_that_the_role_brought(
+    place: Place, served: HostToConfigure
+) -> None:
+    place.batch.drain(OWNER, served.node)
+    eventually(
+        lambda: all(one.draining for one in place.batch.machines() if one.node == served.node),
+        "the worker draining",
+    )
