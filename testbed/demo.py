@@ -7,16 +7,21 @@ import shutil
 import socket
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.errors import UserError, VacuoError
 from testbed.main_job import MainJob, Summary
 
 BUILD = Path("build")
 PORT = 8420
+STATUS_SECONDS = 2.0
 
 
 class Demo:
@@ -25,22 +30,41 @@ class Demo:
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.began = time.monotonic()
+        self.live: Live | None = None
         self._last = ""
+        self._shown_at = 0.0
 
     def say(self, text: str) -> None:
         self.console.print(f"[dim]{time.monotonic() - self.began:6.1f} s[/]  {text}")
 
     def status(self, job: MainJob) -> None:
-        """``vacuo status`` in one line, whenever it changes."""
-        nodes = sorted((node["group"], node["phase"]) for node in job.nodes())
+        """``vacuo status``, live on a terminal; elsewhere one line whenever something changes."""
+        if self.live:
+            if time.monotonic() - self._shown_at > STATUS_SECONDS:
+                text = job.server.vacuo("status", job.deployment).stdout
+                self.live.update(Text.from_ansi(text))
+                self._shown_at = time.monotonic()
+            return
+        nodes = Counter((node["group"], node["phase"]) for node in job.nodes())
         jobs = job.submitter.jobs(job.cluster)
         waiting = sum(j.status == 1 for j in jobs)
         running = sum(j.status == 2 for j in jobs)
-        shown = ", ".join(f"{group} {phase}" for group, phase in nodes) or "no machine"
-        line = f"{waiting} jobs wait, {running} run, {sum(j.done for j in jobs)} done · {shown}"
+        counts = sorted(nodes.items())
+        machines = ", ".join(f"{count} {group} {phase}" for (group, phase), count in counts)
+        done = sum(j.done for j in jobs)
+        line = f"{waiting} jobs wait, {running} run, {done} done · {machines or 'no machine'}"
         if line != self._last:
             self._last = line
             self.say(line)
+
+    @contextlib.contextmanager
+    def _live(self) -> Iterator[None]:
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(console=self.console, transient=True) as self.live:
+            yield
+        self.live = None
 
     def run(self) -> Summary:
         shutil.rmtree(BUILD / "demo", ignore_errors=True)
@@ -50,10 +74,12 @@ class Demo:
             job.post(self.say)
             self.say("The deployment stands, with no machine: nothing waits yet.")
             job.submit(self.say)
-            job.follow(lambda: self.status(job))
+            with self._live():
+                job.follow(lambda: self.status(job))
             self.console.print(job.server.vacuo("--no-color", "status").stdout)
             self.say("The queue is empty. Nobody asks the machines to go; they leave.")
-            job.vanish(lambda: self.status(job))
+            with self._live():
+                job.vanish(lambda: self.status(job))
             job.down(self.say)
             job.summary.phases["whole"] = time.monotonic() - self.began
         finally:
