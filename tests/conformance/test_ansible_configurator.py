@@ -482,8 +482,10 @@ def processes_of(runs: Path) -> list[int]:
 def test_the_pool_may_drain_the_worker_with_the_key_that_the_role_brought(
     place: Place, served: HostToConfigure
 ) -> None:
+    def look() -> list[bool]:
+        return [one.draining for one in place.batch.machines() if one.node == served.node]
+
+    eventually(look, "the worker being in the pool")
+    assert look() == [False]
     place.batch.drain(OWNER, served.node)
-    eventually(
-        lambda: all(one.draining for one in place.batch.machines() if one.node == served.node),
-        "the worker draining",
-    )
+    eventually(lambda: look() == [True], "the worker draining")
