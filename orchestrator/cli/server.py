@@ -89,7 +89,8 @@ def _effective(config: Path | None) -> tuple[Path | None, settings.Settings]:
 
 def _serve(current: session.Session, config: Path | None) -> None:
     path, effective = _effective(config)
-    current.say(f"configuration: {path or 'defaults'}; API: {effective.url}")
+    if effective.log_format == "text":  # else every line of the stream is JSON
+        current.say(f"configuration: {path or 'defaults'}; API: {effective.url}")
     # The one command that is not a client: the server and all below it are loaded for it alone.
     from orchestrator.api.server import serve
 
