@@ -45,6 +45,8 @@ LOGS_KEPT = 50
 HOSTS_AT_ONCE = 20
 POLL_SECONDS = 0.2
 END_SECONDS = 15.0
+LONGEST_SOCKET_PATH = 107  # <sys/un.h>, less the final NUL
+SOCKET_NAME_LENGTH = 30  # Ansible's hash, and what ssh appends while it makes the socket
 # All that Ansible's processes get of the server's environment, and what the runner adds to it.
 ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "TZ")
 RUNNER_ENVIRONMENT = (
@@ -126,12 +128,12 @@ class AnsibleConfigurator:
         progress = Progress(hosts)
         refused: set[str] = set()
         with self._run_directory(run) as directory, contextlib.ExitStack() as stack:
-            control = stack.enter_context(tempfile.TemporaryDirectory(prefix="vacuo-"))
+            control = stack.enter_context(_control_directory(directory))
             settings = RunSettings(
                 directory=directory,
                 private_key=self._private_key(),
                 collections=":".join(map(str, self._collections)),
-                control_directory=Path(control),
+                control_directory=control,
                 strategy="mitogen_free" if mitogen else "ansible.builtin.free",
                 strategy_plugins=mitogen,
                 forks=min(HOSTS_AT_ONCE, len(hosts)),
@@ -332,6 +334,18 @@ def _public_line(path: Path) -> str:
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     return public.decode() + " vacuo"
+
+
+@contextlib.contextmanager
+def _control_directory(run: Path) -> Iterator[Path]:
+    """A directory for ssh's sockets: the run's own, unless their names would be too long there."""
+    own = run / "c"
+    if len(str(own)) + SOCKET_NAME_LENGTH <= LONGEST_SOCKET_PATH:
+        own.mkdir(mode=0o700)
+        yield own
+    else:
+        with tempfile.TemporaryDirectory(prefix="vacuo-") as short:
+            yield Path(short)
 
 
 @contextlib.contextmanager
