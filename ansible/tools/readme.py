@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the variables' table of every role's README from its argument specs.
 
-    python ansible/tools/readme.py           # rewrite the tables
-    python ansible/tools/readme.py --check   # exit status 1 when one is out of date
+python ansible/tools/readme.py           # rewrite the tables
+python ansible/tools/readme.py --check   # exit status 1 when one is out of date
 """
 
 from __future__ import annotations
