@@ -15,14 +15,19 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typer.main import get_command
 
 from orchestrator import settings
+from orchestrator.cli.main import app
 from orchestrator.errors import UserError
+from orchestrator.reasons import REGISTRY
 from orchestrator.settings import Settings
 from orchestrator.tosca import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = (ROOT / "docs/admin/configuration.md").read_text()
+ROOT_COMMAND: Any = get_command(app)
+COMMANDS: dict[str, Any] = ROOT_COMMAND.commands
 TOSCA = (ROOT / "docs/user/tosca.md").read_text()
 
 # --- settings: docs/admin/configuration.md ------------------------------------------------------
@@ -212,6 +217,62 @@ def test_every_target_of_make_is_in_its_help() -> None:
     explained = set(re.findall(r"^([a-z-]+):.*## ", text, re.M))
     phony = set(re.findall(r"^\.PHONY: ([a-z-]+)$", text, re.M))
     assert targets == explained == phony
+
+
+# --- what an administrator types ----------------------------------------------------------------
+
+INSTALLATION = (ROOT / "docs/admin/installation.md").read_text()
+
+
+def test_the_unit_is_the_one_in_the_document() -> None:
+    unit = (ROOT / "setup/vacuo.service").read_text()
+    assert f"```ini\n{unit}```" in INSTALLATION
+    [start] = re.findall(r"^ExecStart=/opt/vacuo/bin/vacuo (.*)$", unit, re.M)
+    assert start.split()[0] in COMMANDS
+
+
+def test_the_table_for_the_night_names_codes_and_commands_that_exist() -> None:
+    table = [
+        line
+        for line in INSTALLATION.splitlines()
+        if re.match(r"\| [a-z ]*[^|]*\| `[a-z-]+` \|", line)
+    ]
+    codes = [line.split("|")[2].strip(" `") for line in table]
+    assert len(codes) > 12
+    assert set(codes) <= set(REGISTRY)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)
+def test_documents_name_commands_and_options_that_exist(path: Path) -> None:
+    """Where a document shows what to type: in code, between backquotes or indented."""
+    text = path.read_text()
+    shown = re.findall(r"`vacuo ([^`\n]+)`", text) + re.findall(r"^    vacuo (.+)$", text, re.M)
+    for line in shown:
+        words = re.split(r"\s+(?:#|&|\||--\s)", line)[0].split()
+        command = COMMANDS.get(words[0])
+        if words[0].startswith("-"):
+            continue
+        assert command, f"vacuo {line}"
+        inner = getattr(command, "commands", {}).get(words[1] if len(words) > 1 else "")
+        known = {
+            o for one in (ROOT_COMMAND, command, inner) if one for p in one.params for o in p.opts
+        }
+        for word in words[1:]:
+            option = word.split("=")[0]
+            assert not re.fullmatch(r"--?[a-z][a-z-]*", option) or option in known, f"vacuo {line}"
+
+
+# --- changes ------------------------------------------------------------------------------------
+
+
+def test_fragments_of_changes_are_of_a_known_kind() -> None:
+    kinds = set(rows((ROOT / "changes/README.md").read_text()))
+    for path in (ROOT / "changes").iterdir():
+        if path.name != "README.md":
+            area, kind_, end = path.name.split(".")
+            assert re.fullmatch(r"[a-z-]+", area), path.name
+            assert (kind_ in kinds, end) == (True, "md"), path.name
+            assert 20 < len(path.read_text()) < 400, path.name
 
 
 # --- documents ----------------------------------------------------------------------------------
