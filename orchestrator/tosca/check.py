@@ -96,10 +96,11 @@ def _imported(item: Cursor) -> str | None:
             cursor = inner.get("file") if isinstance(inner.tree, Table) else inner
         else:
             cursor = None
-    if cursor is None:
+    name = cursor.text() if cursor else ""
+    if name == "":
         item.problem("An import must name a file.", "Write `- vacuo/types.yaml`.")
         return None
-    return cursor.text()
+    return name
 
 
 def _refuse_import(item: Cursor, name: str) -> None:

@@ -96,6 +96,8 @@ MISTAKES = [
     ("- vacuo/types.yaml", "- x: { file: http://127.0.0.1/x }", "127", "not in the catalogue",
      None),
     ("- vacuo/types.yaml", "- { a: b, c: d }", "a: b", "must name a file", None),
+    ("- vacuo/types.yaml", "- ''", "''", "must name a file", "Write `- vacuo/types.yaml`."),
+    ("- vacuo/types.yaml", "- { file: '' }", "file: ''", "must name a file", None),
     ("type: tosca.nodes.Compute", "type: tosca.nodes.BlockStorage\n      properties: {size: 1 GB}",
      "BlockStorage", "Vacuo cannot make", None),
     ("type: vacuo.nodes.ContainerRuntime", "type: vacuo.nodes.Service", "nodes.Service",
