@@ -58,8 +58,15 @@ class SubmissionBody(_Wire):
     @property
     def ignored(self) -> tuple[str, ...]:
         """INDIGO's fields that were given and that nothing here goes by."""
-        fields = ("timeoutMins", "providerTimeoutMins", "maxProvidersRetry", "keepLastAttempt")
+        fields = (
+            "callback",
+            "timeoutMins",
+            "providerTimeoutMins",
+            "maxProvidersRetry",
+            "keepLastAttempt",
+        )
         values = (
+            self.callback,
             self.timeout_mins,
             self.provider_timeout_mins,
             self.max_providers_retry,

@@ -49,7 +49,8 @@ def up(
         str | None, typer.Option(help="The group of users that it is for; kept and shown.")
     ] = None,
     callback: Annotated[
-        str | None, typer.Option(metavar="URL", help="Told by POST when the status changes.")
+        str | None,
+        typer.Option(metavar="URL", help="Kept and shown; not called yet."),
     ] = None,
     key: Annotated[
         str | None,

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # A pass that takes longer than its lease has lost it; its later writes are refused.
 LEASE_SECONDS = 60.0
+# Nodes that are gone still tell of failures in a row, for as long as a back-off may look back.
+REMEMBER_SECONDS = 3600.0
 
 
 class Loop:
@@ -62,9 +64,10 @@ class Loop:
         try:
             deployment = self._repository.deployment(id)
             if deployment.status is DeploymentStatus.DELETE_COMPLETE:
+                self._forget(id)
                 return None
-            before = self._repository.nodes(id, include_gone=True)
             now = self._clock()
+            before = self._repository.nodes(id, gone_since=now - REMEMBER_SECONDS)
             seen = self._observer.observe(deployment, before, now)
             plan = make_plan(deployment, before, seen, self._clock(), self._patience)
             nodes = _merged(before, plan.nodes)
@@ -82,11 +85,14 @@ class Loop:
             )
             self.states[id] = group_states(deployment, nodes, seen, plan)
             self._executor.carry_out(deployment, nodes, intents)
-            if plan.status is DeploymentStatus.DELETE_COMPLETE:
-                return None
+            # A deletion that is complete is looked at once more: then it is forgotten.
             return plan.look_again
         finally:
             self._repository.release(lease)
+
+    def _forget(self, id: DeploymentId) -> None:
+        self.states.pop(id, None)
+        self._observer.forget(id)
 
 
 def _merged(before: Sequence[Node], changed: Sequence[Node]) -> tuple[Node, ...]:

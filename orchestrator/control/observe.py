@@ -6,7 +6,7 @@ showing) or *unknown*, with a Reason; neither ever leads to a creation or a dele
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from orchestrator.errors import PortError
 from orchestrator.model import (
     Demand,
     Deployment,
+    DeploymentId,
     GroupName,
     Instance,
     Machine,
@@ -55,9 +56,15 @@ class Observer:
         self._ports = ports
         self._repository = repository
         self._holder = holder
-        self._last: dict[Hashable, Observed[Any]] = {}
-        self._answered: set[NodeName] = set()
+        self._last: dict[tuple[Hashable, ...], Observed[Any]] = {}
+        self._answered: dict[DeploymentId, set[NodeName]] = {}
         self._threads = threads or ThreadPoolExecutor(AT_ONCE, thread_name_prefix="observe")
+
+    def forget(self, id: DeploymentId) -> None:
+        """Drop what is remembered of a deployment that is no more."""
+        self._answered.pop(id, None)
+        for key in [key for key in self._last if id in key]:
+            self._last.pop(key, None)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -84,7 +91,8 @@ class Observer:
         listings = self._listings(deployment, living, now)
         machines = {p: self._machines(p, now) for p in pools if p in self._ports.pools}
         demand = self._demand(deployment, now)
-        probes = self._probe_ssh(living)
+        answered = self._answered.setdefault(deployment.id, set())
+        probes = self._probe_ssh(living, answered)
         instances = {site: future.result() for site, future in listings.items()}
         wishes = {group: future.result() for group, future in demand.items()}
         grows = everything or _may_grow(deployment, living, wishes)
@@ -95,7 +103,7 @@ class Observer:
             quotas=quotas,
             machines={pool: future.result() for pool, future in machines.items()},
             demand=wishes,
-            reachable=self._reachable(living, probes),
+            reachable=_reachable(living, probes, answered),
             runs=runs,
             creates=creates,
             revoked=self._revoked(deployment),
@@ -136,20 +144,16 @@ class Observer:
             offers[group.name] = tuple(candidates)
         return offers, {site: future.result() for site, future in quotas.items()}
 
-    def _probe_ssh(self, living: Iterable[Node]) -> list[tuple[Node, Future[bool]]]:
+    def _probe_ssh(
+        self, living: Iterable[Node], answered: Collection[NodeName]
+    ) -> list[tuple[Node, Future[bool]]]:
         """Ask hosts that boot.  One that has answered is not asked again: an sshd takes those who
         knock and go away for attackers, and shuts them out for a while."""
         return [
             (node, self._threads.submit(self._ports.configurator.answers, node.address))
             for node in living
-            if node.state is NodeState.BOOTING and node.address and node.name not in self._answered
+            if node.state is NodeState.BOOTING and node.address and node.name not in answered
         ]
-
-    def _reachable(
-        self, living: Sequence[Node], probes: Iterable[tuple[Node, Future[bool]]]
-    ) -> frozenset[NodeName]:
-        self._answered.update(node.name for node, answer in probes if answer.result())
-        return frozenset(node.name for node in living if node.name in self._answered)
 
     # --- pools ---------------------------------------------------------------------------------
 
@@ -193,7 +197,7 @@ class Observer:
 
     def _submit(
         self,
-        key: Hashable,
+        key: tuple[Hashable, ...],
         call: Callable[[], T],
         now: float,
         unseen: Callable[[Exception], Reason],
@@ -203,7 +207,7 @@ class Observer:
 
     def _look(
         self,
-        key: Hashable,
+        key: tuple[Hashable, ...],
         call: Callable[[], T],
         now: float,
         unseen: Callable[[Exception], Reason],
@@ -252,3 +256,14 @@ def _may_grow(
         if count < floor or (group.vacuum and any(n.group in users for n in living) and not count):
             return True
     return False
+
+
+def _reachable(
+    living: Sequence[Node],
+    probes: Iterable[tuple[Node, Future[bool]]],
+    answered: set[NodeName],
+) -> frozenset[NodeName]:
+    """The living nodes that have answered at some time; ``answered`` is brought up to date."""
+    answered.update(node.name for node, answer in probes if answer.result())
+    answered.intersection_update(node.name for node in living)
+    return frozenset(answered)

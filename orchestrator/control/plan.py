@@ -8,22 +8,21 @@ orphans are reaped, then the status follows from what the nodes have become.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from orchestrator.control import scaling
-from orchestrator.control.lifecycle import LIVE, Context, Sight, Step, advance, configure, retire
-from orchestrator.control.placement import Placement, place
+from orchestrator.control.lifecycle import LIVE, Sight, advance, configure, retire
+from orchestrator.control.placement import place
+from orchestrator.control.planning import Pass, alive
 from orchestrator.control.scaling import Wanted
+from orchestrator.control.standing import all_reasons, look_again, standing
 from orchestrator.model import (
-    Action,
     ConfigureNodes,
     CreateInstance,
     DeleteInstance,
-    Demand,
     Deployment,
-    DeploymentStatus,
     GroupName,
     Instance,
     Machine,
@@ -35,67 +34,16 @@ from orchestrator.model import (
     Offer,
     Patience,
     Plan,
-    PoolName,
-    Quota,
     Requirements,
     RevokeCredentials,
     Seen,
-    SiteName,
 )
-from orchestrator.reasons import Reason, reason
+from orchestrator.reasons import reason
 
-# Failures in a row after which a deployment that never came up is called failed; it is tried on.
-FAILED_AFTER = 3
-SETTLED_LOOK_AGAIN_SECONDS = 5.0
 GATHER_SECONDS = 2.0
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 Thing = TypeVar("Thing", Instance, Machine)
-
-
-@dataclass
-class _Pass:
-    """What a pass gathers while it goes through the groups."""
-
-    deployment: Deployment
-    seen: Seen
-    now: float
-    patience: Patience
-    before: Mapping[NodeName, Node]
-    after: dict[NodeName, Node] = field(default_factory=dict)
-    actions: list[Action] = field(default_factory=list)
-    reasons: list[Reason] = field(default_factory=list)
-    ready: list[Node] = field(default_factory=list)
-    placements: dict[GroupName, Placement] = field(default_factory=dict)
-    wanted: dict[GroupName, int] = field(default_factory=dict)
-    room: Mapping[SiteName, Observed[Quota]] = field(default_factory=dict)
-
-    def of(self, group: str) -> list[Node]:
-        return [node for node in self.after.values() if node.group == group]
-
-    def take(self, step: Step) -> None:
-        self.after[step.node.name] = step.node
-        self.actions.extend(step.actions)
-        if step.ready:
-            self.ready.append(step.node)
-
-    def context(self, group: NodeGroup) -> Context:
-        forced = self.deployment.forced and self.deployment.deleting
-        return Context(group, self.now, self.patience, forced)
-
-    def machines(self, pool: PoolName | None) -> Observed[tuple[Machine, ...]]:
-        if pool is None:
-            return Observed.fresh((), self.now)
-        missing = reason("not-configured", what=f"pool {pool}")
-        return self.seen.machines.get(pool) or Observed.unknown(self.now, missing)
-
-    def listing(self, site: SiteName) -> Observed[tuple[Instance, ...]]:
-        missing = reason("not-configured", what=f"site {site}")
-        return self.seen.instances.get(site) or Observed.unknown(self.now, missing)
-
-    def demand(self, group: NodeGroup) -> Observed[Demand]:
-        missing = reason("not-configured", what=f"pool {group.pool}")
-        return self.seen.demand.get(group.name) or Observed.unknown(self.now, missing)
 
 
 def make_plan(
@@ -103,7 +51,7 @@ def make_plan(
 ) -> Plan:
     """The plan of one pass.  ``nodes`` may hold GONE ones: they tell of failures in a row."""
     before = {node.name: node for node in nodes}
-    work = _Pass(deployment, seen, now, patience, before, room=seen.quotas)
+    work = Pass(deployment, seen, now, patience, before, room=seen.quotas)
     groups = _by_dependence(deployment.spec.groups)
     for node in work.before.values():
         work.take(advance(node, _sight(work, node), work.context(_group(deployment, node))))
@@ -117,16 +65,16 @@ def make_plan(
             _scale(work, group)
     _configure(work)
     _reap_orphans(work)
-    status, why = _status(work)
+    status, why = standing(work)
     changed = tuple(n for n in work.after.values() if n != work.before.get(n.name))
     return Plan(
         nodes=changed,
         actions=tuple(work.actions),
-        reasons=_reasons(work),
+        reasons=all_reasons(work),
         status=status,
         status_reason=why,
         wanted=work.wanted,
-        look_again=_look_again(work),
+        look_again=look_again(work),
     )
 
 
@@ -150,7 +98,7 @@ def _group(deployment: Deployment, node: Node) -> NodeGroup:
     return NodeGroup(name=node.group, requirements=Requirements(), count=0, pool=node.pool)
 
 
-def _sight(work: _Pass, node: Node) -> Sight:
+def _sight(work: Pass, node: Node) -> Sight:
     group = _group(work.deployment, node)
     machine = None
     if group.pool:
@@ -174,7 +122,7 @@ def _only(all_of_them: Observed[tuple[Thing, ...]], name: NodeName) -> Observed[
 # --- deletion and scaling -----------------------------------------------------------------------
 
 
-def _empty(work: _Pass) -> None:
+def _empty(work: Pass) -> None:
     """Every node goes; hosts that serve others stay until those are gone."""
     for node in list(work.after.values()):
         group = _group(work.deployment, node)
@@ -182,20 +130,16 @@ def _empty(work: _Pass) -> None:
             continue
         work.take(retire(node, work.context(group), reason("deployment-is-deleted")))
     for pool in {g.pool for g in work.deployment.spec.groups if g.pool}:
-        if not _alive(work.after.values()) and pool not in work.seen.revoked:
+        if not alive(work.after.values()) and pool not in work.seen.revoked:
             work.actions.append(RevokeCredentials(pool))
 
 
-def _dependants(work: _Pass, group: NodeGroup) -> bool:
+def _dependants(work: Pass, group: NodeGroup) -> bool:
     users = {user.name for user in work.deployment.spec.groups if group.name in user.uses}
-    return any(_alive(work.of(user)) for user in users)
+    return any(alive(work.of(user)) for user in users)
 
 
-def _alive(nodes: Iterable[Node]) -> bool:
-    return any(node.state is not NodeState.GONE for node in nodes)
-
-
-def _retire_strangers(work: _Pass) -> None:
+def _retire_strangers(work: Pass) -> None:
     names = {group.name for group in work.deployment.spec.groups}
     for node in list(work.after.values()):
         if node.group not in names:
@@ -203,14 +147,14 @@ def _retire_strangers(work: _Pass) -> None:
             work.take(retire(node, work.context(_group(work.deployment, node)), why))
 
 
-def _want(work: _Pass, group: NodeGroup) -> None:
+def _want(work: Pass, group: NodeGroup) -> None:
     """Users are asked before those they use."""
     wanted = _wanted(work, group)
     work.wanted[group.name] = wanted.count
     work.reasons.extend(wanted.reasons)
 
 
-def _wanted(work: _Pass, group: NodeGroup) -> Wanted:
+def _wanted(work: Pass, group: NodeGroup) -> Wanted:
     if group.vacuum is None:
         return Wanted(group.count)
     if group.pool is None:
@@ -221,7 +165,7 @@ def _wanted(work: _Pass, group: NodeGroup) -> Wanted:
     return scaling.of_pool(group, work.of(group.name), work.demand(group), machines)
 
 
-def _scale(work: _Pass, group: NodeGroup) -> None:
+def _scale(work: Pass, group: NodeGroup) -> None:
     """Those who are used are placed before their users: a site must not fill up with workers that
     wait for a cache that has no room any more."""
     wanted = work.wanted[group.name]
@@ -235,7 +179,7 @@ def _scale(work: _Pass, group: NodeGroup) -> None:
         _retire_idle(work, group, live)
 
 
-def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> None:
+def _grow(work: Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> None:
     if any(not _live(work, used) for used in group.uses if used != group.name):
         return  # why there is none of those is told where they are placed
     row, pause = scaling.backoff(nodes, work.now)
@@ -258,11 +202,11 @@ def _grow(work: _Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> No
         work.actions.append(CreateInstance(node.name))
 
 
-def _live(work: _Pass, group: GroupName) -> bool:
+def _live(work: Pass, group: GroupName) -> bool:
     return any(node.state in LIVE for node in work.of(group))
 
 
-def _shrink(work: _Pass, group: NodeGroup, nodes: Sequence[Node], count: int) -> None:
+def _shrink(work: Pass, group: NodeGroup, nodes: Sequence[Node], count: int) -> None:
     observed = work.machines(group.pool)
     if not observed.is_fresh:
         return
@@ -275,7 +219,7 @@ def _shrink(work: _Pass, group: NodeGroup, nodes: Sequence[Node], count: int) ->
         work.ready = [ready for ready in work.ready if ready.name != node.name]
 
 
-def _retire_idle(work: _Pass, group: NodeGroup, live: Sequence[Node]) -> None:
+def _retire_idle(work: Pass, group: NodeGroup, live: Sequence[Node]) -> None:
     """End machines that have been idle too long, down to the floor.
 
     A startd leaves by itself; this is for one that does not, and for groups with a floor, whose
@@ -289,7 +233,7 @@ def _retire_idle(work: _Pass, group: NodeGroup, live: Sequence[Node]) -> None:
         work.take(retire(node, work.context(group), why))
 
 
-def _new_node(work: _Pass, group: NodeGroup, offer: Offer, index: int) -> Node:
+def _new_node(work: Pass, group: NodeGroup, offer: Offer, index: int) -> Node:
     unique = f"{_short(work.deployment.id)}-{_stamp(work.now)}{index}"
     name = NodeName(f"{_host_word(group.name)}-{unique}")
     return Node(
@@ -332,7 +276,7 @@ def _stamp(now: float) -> str:
 # --- configuration, orphans, status -------------------------------------------------------------
 
 
-def _configure(work: _Pass) -> None:
+def _configure(work: Pass) -> None:
     """All nodes that are ready go into one run, once the groups they use have addresses.
 
     Hosts that were asked for together boot within moments of each other; a run for all of them
@@ -361,7 +305,7 @@ def _configure(work: _Pass) -> None:
         work.actions.append(ConfigureNodes(tuple(names)))
 
 
-def _missing_address(work: _Pass, node: Node) -> str | None:
+def _missing_address(work: Pass, node: Node) -> str | None:
     for used in _group(work.deployment, node).uses:
         if used != node.group and not any(
             other.address and other.state in LIVE for other in work.of(used)
@@ -370,7 +314,7 @@ def _missing_address(work: _Pass, node: Node) -> str | None:
     return None
 
 
-def _reap_orphans(work: _Pass) -> None:
+def _reap_orphans(work: Pass) -> None:
     """Instances that carry our tag and that no living node of ours accounts for."""
     for site, listing in work.seen.instances.items():
         if not listing.is_fresh:
@@ -381,66 +325,3 @@ def _reap_orphans(work: _Pass) -> None:
                 why = reason("orphan-reaped", instance=instance.name, site=site)
                 work.actions.append(DeleteInstance(site, instance.id, None, why))
                 work.reasons.append(why)
-
-
-def _status(work: _Pass) -> tuple[DeploymentStatus, Reason | None]:
-    current = work.deployment.status
-    if work.deployment.deleting:
-        return _deletion_status(work)
-    updating = current in (DeploymentStatus.UPDATE_IN_PROGRESS, DeploymentStatus.UPDATE_FAILED)
-    verb = "UPDATE" if updating or current is DeploymentStatus.UPDATE_COMPLETE else "CREATE"
-    short = [g for g in work.deployment.spec.groups if _in_service(work, g) < g.minimum]
-    if not short:
-        return DeploymentStatus(f"{verb}_COMPLETE"), None
-    if current in (DeploymentStatus.CREATE_COMPLETE, DeploymentStatus.UPDATE_COMPLETE):
-        return current, None  # it was up; what is missing now is being replaced
-    why = _hopeless(work, short)
-    return DeploymentStatus(f"{verb}_FAILED" if why else f"{verb}_IN_PROGRESS"), why
-
-
-def _in_service(work: _Pass, group: NodeGroup) -> int:
-    return sum(node.state is NodeState.JOINED for node in work.of(group.name))
-
-
-def _hopeless(work: _Pass, groups: Sequence[NodeGroup]) -> Reason | None:
-    for group in groups:
-        nodes = work.of(group.name)
-        row, _ = scaling.backoff(nodes, work.now)
-        if row >= FAILED_AFTER:
-            last = max((n for n in nodes if n.reason), key=lambda n: n.since)
-            return last.reason
-        placement = work.placements.get(group.name)
-        if placement and placement.reason and placement.reason.code == "no-offer":
-            return placement.reason
-    return None
-
-
-def _deletion_status(work: _Pass) -> tuple[DeploymentStatus, Reason | None]:
-    pools = {group.pool for group in work.deployment.spec.groups if group.pool}
-    seen_empty = all(
-        listing.is_fresh and not listing.value for listing in work.seen.instances.values()
-    )
-    if seen_empty and not _alive(work.after.values()) and pools <= work.seen.revoked:
-        return DeploymentStatus.DELETE_COMPLETE, None
-    blind = next((o.reason for o in work.seen.instances.values() if not o.is_fresh), None)
-    return DeploymentStatus.DELETE_IN_PROGRESS, blind
-
-
-def _reasons(work: _Pass) -> tuple[Reason, ...]:
-    """Why anything waits: sites and pools that cannot be seen, then groups, then nodes."""
-    blind = [o.reason for o in work.seen.instances.values() if o.reason]
-    blind += [o.reason for o in work.seen.machines.values() if o.reason]
-    nodes = [n.reason for n in work.after.values() if n.reason and n.state is not NodeState.GONE]
-    return tuple(dict.fromkeys([*blind, *work.reasons, *nodes]))
-
-
-def _look_again(work: _Pass) -> float:
-    """At once while a host comes up, soon while something moves or a queue may fill, seldom when
-    all is settled."""
-    states = {node.state for node in work.after.values()}
-    elastic = any(group.pool and group.vacuum for group in work.deployment.spec.groups)
-    if states & {NodeState.REQUESTED, NodeState.BOOTING}:
-        return work.patience.poll_seconds / 4
-    if states - {NodeState.JOINED, NodeState.GONE} or elastic or work.deployment.deleting:
-        return work.patience.poll_seconds
-    return SETTLED_LOOK_AGAIN_SECONDS

@@ -184,10 +184,15 @@ class Repository:
         with self._database.write() as connection:
             leases.void(connection)
 
-    def nodes(self, id: DeploymentId, *, include_gone: bool = False) -> tuple[Node, ...]:
-        """The deployment's nodes, oldest first."""
+    def nodes(
+        self, id: DeploymentId, *, include_gone: bool = False, gone_since: float | None = None
+    ) -> tuple[Node, ...]:
+        """The deployment's nodes, oldest first; GONE ones only if asked for: all of them, or those
+        that went at ``gone_since`` or later."""
+        if include_gone:
+            gone_since = float("-inf")
         with self._database.read() as connection:
-            return work.read_nodes(connection, id, include_gone)
+            return work.read_nodes(connection, id, gone_since)
 
     def known_nodes(self) -> Mapping[DeploymentId, frozenset[NodeName]]:
         """Nodes that are not GONE, of all deployments that have any."""

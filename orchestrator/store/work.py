@@ -36,11 +36,13 @@ _RUNNING = RunState.RUNNING.value
 
 
 def read_nodes(
-    connection: Connection, id: DeploymentId, include_gone: bool = False
+    connection: Connection, id: DeploymentId, gone_since: float | None
 ) -> tuple[Node, ...]:
     query = select(nodes.c.node).where(nodes.c.deployment == id)
-    if not include_gone:
+    if gone_since is None:
         query = query.where(nodes.c.state != _GONE)
+    else:
+        query = query.where((nodes.c.state != _GONE) | (nodes.c.since >= gone_since))
     return tuple(connection.execute(query.order_by(nodes.c.number)).scalars())
 
 
@@ -95,7 +97,7 @@ def open_intents(
 
 
 def _open_runs(connection: Connection, intent: Intent, number: int, action: ConfigureNodes) -> None:
-    attempts = {n.name: n.attempts for n in read_nodes(connection, intent.deployment, True)}
+    attempts = {n.name: n.attempts for n in read_nodes(connection, intent.deployment, None)}
     if unknown := [name for name in action.nodes if name not in attempts]:
         raise ValueError(f"nodes {', '.join(unknown)} are to be configured and do not exist")
     rows = [

@@ -1,0 +1,77 @@
+"""What one pass gathers while it decides: the state that ``control/plan.py`` fills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrator.control.lifecycle import Context, Step
+from orchestrator.control.placement import Placement
+from orchestrator.model import (
+    Action,
+    Demand,
+    Deployment,
+    GroupName,
+    Instance,
+    Machine,
+    Node,
+    NodeGroup,
+    NodeName,
+    NodeState,
+    Observed,
+    Patience,
+    PoolName,
+    Quota,
+    Seen,
+    SiteName,
+)
+from orchestrator.reasons import Reason, reason
+
+
+@dataclass
+class Pass:
+    """What a pass gathers while it goes through the groups."""
+
+    deployment: Deployment
+    seen: Seen
+    now: float
+    patience: Patience
+    before: Mapping[NodeName, Node]
+    after: dict[NodeName, Node] = field(default_factory=dict)
+    actions: list[Action] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+    ready: list[Node] = field(default_factory=list)
+    placements: dict[GroupName, Placement] = field(default_factory=dict)
+    wanted: dict[GroupName, int] = field(default_factory=dict)
+    room: Mapping[SiteName, Observed[Quota]] = field(default_factory=dict)
+
+    def of(self, group: str) -> list[Node]:
+        return [node for node in self.after.values() if node.group == group]
+
+    def take(self, step: Step) -> None:
+        self.after[step.node.name] = step.node
+        self.actions.extend(step.actions)
+        if step.ready:
+            self.ready.append(step.node)
+
+    def context(self, group: NodeGroup) -> Context:
+        forced = self.deployment.forced and self.deployment.deleting
+        return Context(group, self.now, self.patience, forced)
+
+    def machines(self, pool: PoolName | None) -> Observed[tuple[Machine, ...]]:
+        if pool is None:
+            return Observed.fresh((), self.now)
+        missing = reason("not-configured", what=f"pool {pool}")
+        return self.seen.machines.get(pool) or Observed.unknown(self.now, missing)
+
+    def listing(self, site: SiteName) -> Observed[tuple[Instance, ...]]:
+        missing = reason("not-configured", what=f"site {site}")
+        return self.seen.instances.get(site) or Observed.unknown(self.now, missing)
+
+    def demand(self, group: NodeGroup) -> Observed[Demand]:
+        missing = reason("not-configured", what=f"pool {group.pool}")
+        return self.seen.demand.get(group.name) or Observed.unknown(self.now, missing)
+
+
+def alive(nodes: Iterable[Node]) -> bool:
+    return any(node.state is not NodeState.GONE for node in nodes)
