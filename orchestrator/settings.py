@@ -74,7 +74,7 @@ class Flavour(_Section):
     memory_mb: int = Field(ge=64, description="Memory, in MiB.")
     disk_gb: int = Field(ge=1, description="Disk, in GiB.")
     price_per_hour: float | None = Field(
-        None, ge=0, description="In the site's currency; leave it out where no price is known."
+        None, ge=0, description="One currency for all sites; leave it out where no price is known."
     )
 
 
