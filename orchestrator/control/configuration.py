@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.configure.base import HostToConfigure, RoleCall, TaskEvent, TaskStatus
 from orchestrator.control.ports import Ports
+from orchestrator.control.tell import tell
 from orchestrator.control.values import Scope, Unresolved, is_secret, resolve
 from orchestrator.errors import PortError, Retryable, Terminal
 from orchestrator.model import (
@@ -155,6 +156,7 @@ class Configuration:
                 )
             ]
         self._repository.finish_run(intent.id, node, state, why, now, events)
+        tell(events)
 
     # --- what a host is to become ---------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from concurrent import futures
 
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.ports import Ports
+from orchestrator.control.tell import tell
 from orchestrator.errors import OutcomeUnknown, PortError, QuotaExceeded, Retryable
 from orchestrator.model import (
     Action,
@@ -80,6 +81,7 @@ class Executor:
         outcome = _outcome_of(lambda: self._act(deployment, nodes, intent.action))
         events = _events(deployment.id, intent.action, outcome, self._clock())
         self._repository.finish(intent.id, outcome, self._clock(), events)
+        tell(events)
 
     def _act(self, deployment: Deployment, nodes: dict[NodeName, Node], action: Action) -> None:
         match action:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 
 from orchestrator.control.ports import Ports
+from orchestrator.control.tell import tell
 from orchestrator.errors import NotFound, PortError, VacuoError
 from orchestrator.model import (
     DeploymentId,
@@ -74,10 +75,10 @@ class Housekeeping:
         for instance in strangers(listing, frozenset(self._repository.to_work_on())):
             provider.delete(instance.id)
             why = reason("orphan-reaped", instance=instance.name, site=site)
-            log.warning("%s", why.sentence)
             owner = instance.owner if self._known(instance.owner) else None
             event = Event(self._clock(), EventKind.ACTION, owner, why.sentence, code=why.code)
             self._repository.append([event])
+            tell([event])
 
     def _known(self, id: DeploymentId) -> bool:
         try:

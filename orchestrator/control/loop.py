@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,6 +9,7 @@ from orchestrator.control.execute import Executor
 from orchestrator.control.explain import GroupState, group_states
 from orchestrator.control.observe import Observer
 from orchestrator.control.plan import make_plan
+from orchestrator.control.tell import tell
 from orchestrator.control.values import outputs
 from orchestrator.model import (
     Deployment,
@@ -26,10 +26,9 @@ from orchestrator.model import (
 from orchestrator.reasons import Reason
 from orchestrator.store.repository import Repository
 
-log = logging.getLogger(__name__)
-
-# A pass that takes longer than its lease has lost it; its later writes are refused.
-LEASE_SECONDS = 60.0
+# A pass that takes longer than its lease has lost it; its later writes are refused.  No port takes
+# longer than a minute to say that it does not answer.
+LEASE_SECONDS = 180.0
 # Nodes that are gone still tell of failures in a row, for as long as a back-off may look back.
 REMEMBER_SECONDS = 3600.0
 
@@ -71,6 +70,7 @@ class Loop:
             seen = self._observer.observe(deployment, before, now)
             plan = make_plan(deployment, before, seen, self._clock(), self._patience)
             nodes = _merged(before, plan.nodes)
+            events = _events(deployment, before, plan, self._clock())
             intents = self._repository.save(
                 lease,
                 generation=deployment.generation,
@@ -80,9 +80,10 @@ class Loop:
                 status_reason=plan.status_reason,
                 reasons=plan.reasons,
                 outputs=outputs(deployment.spec, nodes),
-                events=_events(deployment, before, plan, self._clock()),
+                events=events,
                 now=self._clock(),
             )
+            tell(events)
             self.states[id] = group_states(deployment, nodes, seen, plan)
             self._executor.carry_out(deployment, nodes, intents)
             # A deletion that is complete is looked at once more: then it is forgotten.
