@@ -16,6 +16,7 @@ def test_jobs_bring_a_site_that_runs_them_and_vanishes(main_job: MainJob) -> Non
     assert main_job.nodes() == []  # nothing waits, so nothing is there
     main_job.submit(print, JOBS)
     main_job.follow(lambda: None)
+    _a_person_can_look(main_job)
     main_job.vanish(lambda: None)
     main_job.down(print)
     summary = main_job.summary
@@ -32,6 +33,16 @@ def test_jobs_bring_a_site_that_runs_them_and_vanishes(main_job: MainJob) -> Non
     assert gone["status"] == DeploymentStatus.DELETE_COMPLETE
     assert not list(main_job.pool.signing_keys.glob(f"*{main_job.deployment}*"))
     _no_secret_in_what_was_written(main_job)
+
+
+def _a_person_can_look(job: MainJob) -> None:
+    """While machines are there: a shell on one, its log, and why it is as it is."""
+    cache = next(node["uuid"] for node in job.nodes() if node["group"] == "cache")
+    shell = job.server.vacuo("ssh", cache, "--", "hostname")
+    assert shell.stdout.strip() == cache
+    assert "squid" in job.server.vacuo("logs", cache).stdout
+    assert "in service" in job.server.vacuo("explain", cache).stdout
+    assert "worker" in job.server.vacuo("status", job.deployment).stdout
 
 
 def _no_secret_in_what_was_written(job: MainJob) -> None:
