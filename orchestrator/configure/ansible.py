@@ -308,7 +308,6 @@ class _Run:
             # The runner would switch it off where nobody says otherwise.
             "ANSIBLE_HOST_KEY_CHECKING": "True",
             "LC_ALL": "C.UTF-8",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
 

@@ -248,6 +248,47 @@ def test_every_helper_is_a_python_program(rendered: Path, name: str) -> None:
     compile((rendered / name).read_text(), name, "exec")
 
 
+RUNNING = {"NeedDaemonReload": "no", "UnitFileState": "enabled", "ActiveState": "active"}
+ENABLE, START = "enable --root=/ --quiet", "start --no-block"
+
+
+@pytest.mark.parametrize(
+    ("state", "commands", "told"),
+    [
+        ({}, [], []),
+        ({"ActiveState": "activating"}, [], []),
+        ({"NeedDaemonReload": "yes"}, ["daemon-reload"], []),
+        ({"ActiveState": "failed"}, [START], ["started"]),
+        ({"ActiveState": "deactivating"}, [START], ["started"]),
+        (
+            {"UnitFileState": "disabled", "ActiveState": "inactive"},
+            [ENABLE, START],
+            ["enabled", "started"],
+        ),
+    ],
+)
+def test_the_startds_unit_is_brought_up_by_what_is_missing_only(
+    rendered: Path, tmp_path: Path, state: dict[str, str], commands: list[str], told: list[str]
+) -> None:
+    shown = "\n".join(f"{name}={value}" for name, value in (RUNNING | state).items())
+    systemctl = tmp_path / "systemctl"
+    act = f'echo "$@" >> {tmp_path}/log'
+    systemctl.write_text(f"#!/bin/sh\nif [ $1 = show ]; then echo '{shown}'; else {act}; fi\n")
+    systemctl.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, rendered / "vacuo_startd.py", "start"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    log = tmp_path / "log"
+    ran = log.read_text().splitlines() if log.exists() else []
+    assert [line.removesuffix(" vacuo-startd.service") for line in ran] == commands
+    assert done.stdout.split() == told
+
+
 def test_squid_denies_what_nobody_allowed(rendered: Path) -> None:
     for name in ("squid.conf", "restricted.conf"):
         rules = [
