@@ -179,6 +179,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         origin.stop()
         pool.stop()
         network.remove()
+        for made in network.client.networks.list(names=[name]):
+            made.remove()  # the site's own: a product keeps it, a test does not
 
 
 @pytest.fixture(scope="module")
