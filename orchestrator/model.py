@@ -223,6 +223,7 @@ class Node:
     missing_since: float | None = None  # joined, and not among the pool's machines since
     idle_since: float | None = None  # joined, and without a job since
     attempts: int = 0  # configuration runs so far
+    uses: tuple[str, ...] = ()  # the addresses, of groups it uses, that it was configured with
     retry_at: float = 0.0  # nothing is tried again before
     reason: Reason | None = None
 

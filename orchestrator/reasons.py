@@ -115,6 +115,9 @@ REGISTRY: dict[str, ReasonText] = {
     "machine-lost": ReasonText(
         "Node {node} runs but its machine has been gone from pool {pool} for {seconds} s."
     ),
+    "service-lost": ReasonText(
+        "Node {node} was configured for services at {address}, which are gone; it is replaced."
+    ),
     "delete-failed": ReasonText(
         "Site {site} did not delete node {node} ({why}); the deletion is tried again.",
         "vacuo doctor",

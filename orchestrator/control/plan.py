@@ -59,6 +59,7 @@ def make_plan(
         _empty(work)
     else:
         _retire_strangers(work)
+        _retire_cut_off(work)
         for group in groups:
             _want(work, group)
         for group in reversed(groups):
@@ -145,6 +146,28 @@ def _retire_strangers(work: Pass) -> None:
         if node.group not in names:
             why = reason("no-longer-wanted", node=node.name, group=node.group)
             work.take(retire(node, work.context(_group(work.deployment, node)), why))
+
+
+def _retire_cut_off(work: Pass) -> None:
+    """A node that was told of a cache which is gone is of no use: another takes its place, and is
+    told of the one there is."""
+    for node in list(work.after.values()):
+        lost = sorted(set(node.uses) - _used_addresses(work, node))
+        if lost and node.state in LIVE:
+            group = _group(work.deployment, node)
+            why = reason("service-lost", node=node.name, address=", ".join(lost))
+            work.take(retire(node, work.context(group), why))
+            work.ready = [ready for ready in work.ready if ready.name != node.name]
+
+
+def _used_addresses(work: Pass, node: Node) -> set[str]:
+    """The addresses of the living nodes that a node's group uses."""
+    used = {name for name in _group(work.deployment, node).uses if name != node.group}
+    return {
+        other.address
+        for other in work.after.values()
+        if other.group in used and other.address and other.state in LIVE
+    }
 
 
 def _want(work: Pass, group: NodeGroup) -> None:
@@ -299,7 +322,8 @@ def _configure(work: Pass) -> None:
             if node.reason != why:
                 work.after[node.name] = replace(node, reason=why)
             continue
-        work.after[node.name] = configure(node, work.now)
+        addresses = tuple(sorted(_used_addresses(work, node)))
+        work.after[node.name] = replace(configure(node, work.now), uses=addresses)
         names.append(node.name)
     if names:
         work.actions.append(ConfigureNodes(tuple(names)))

@@ -108,7 +108,7 @@ class SimulatedProvider:
             cores=flavour.cores,
             memory_mb=flavour.memory_mb,
             created_at=self._world.clock(),
-            address=f"192.0.2.{number % 250 + 1}",
+            address=_address(number),
             boots=not self._world.happens(self._world.faults.boot_fails),
             console=[f"Booting {request.name}."],
         )
@@ -147,6 +147,11 @@ class SimulatedProvider:
 
     def _hosts(self) -> Sequence[SimulatedHost]:
         return [host for host in self._world.hosts.values() if host.site == self._site.name]
+
+
+def _address(number: int) -> str:
+    """One of 198.18.0.0/15, which RFC 2544 keeps for tests of devices."""
+    return f"198.{18 + (number >> 16 & 1)}.{number >> 8 & 255}.{number & 255}"
 
 
 def _instance(host: SimulatedHost) -> Instance:

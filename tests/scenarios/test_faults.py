@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from story import ID, SITE, WORKER, Crash, Story, cache, workers
+from story import CACHE, ID, SITE, WORKER, Crash, Story, cache, workers
 
 from orchestrator.model import DeploymentId, DeploymentStatus, InstanceState, NodeName, NodeState
 from orchestrator.providers.base import InstanceRequest
@@ -137,6 +138,22 @@ def test_a_machine_that_somebody_deleted_is_replaced(tmp_path: Path) -> None:
     story.until(story.all_done)
     assert job.tries == 2
     story.until(story.empty)
+
+
+def test_workers_of_a_cache_that_died_are_drained_and_replaced(tmp_path: Path) -> None:
+    using = replace(workers(maximum=1), uses=(CACHE,))
+    story = Story(tmp_path, using, cache())
+    (first, _) = story.world.submit(2, cores=2, seconds=40)
+    story.until(lambda: first.started_at is not None)
+    (lost,) = [host for host in story.world.hosts.values() if host.node.startswith(CACHE)]
+    del story.world.hosts[lost.id]
+    story.until(lambda: "draining" in story.codes())
+    story.until(story.all_done)
+    assert first.tries == 1  # its job was let finish
+    story.until(story.empty)
+    served = [node for node in story.all_nodes() if node.group == WORKER]
+    assert len(served) == 2
+    assert lost.address not in served[-1].uses
 
 
 def test_a_machine_that_powers_off_before_it_joined_is_replaced(tmp_path: Path) -> None:
