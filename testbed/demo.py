@@ -22,13 +22,15 @@ from testbed.main_job import MainJob, Summary
 BUILD = Path("build")
 PORT = 8420
 STATUS_SECONDS = 2.0
+WIDTH = 100  # where there is no terminal to tell
 
 
 class Demo:
     """Says what it does on standard error and leaves the numbers in ``build/demo.json``."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        width = None if sys.stderr.isatty() else WIDTH
+        self.console = Console(stderr=True, highlight=False, width=width)
         self.began = time.monotonic()
         self.live: Live | None = None
         self._last = ""
@@ -105,7 +107,7 @@ class Demo:
         }
         for name, value in rows.items():
             table.add_row(name, str(value))
-        Console().print(table)
+        Console(width=self.console.width).print(table)
 
 
 def refuse_taken_port() -> None:

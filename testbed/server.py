@@ -131,10 +131,12 @@ class VacuoServer:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which ``vacuo`` speaks to this server and to no other."""
-        kept = {name: os.environ[name] for name in ("PATH", "TERM", "LANG") if name in os.environ}
+        names = ("PATH", "TERM", "LANG", "COLUMNS")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         home = self.directory / "home"
         home.mkdir(exist_ok=True)
         return {
+            "COLUMNS": "100",
             **kept,
             "HOME": str(home),
             "XDG_CONFIG_HOME": str(home / ".config"),
