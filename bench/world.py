@@ -15,7 +15,6 @@ from testbed.main_job import POOL, MainJob
 DIRECTORY = Path("build/bench-world")
 WORKERS = Path(__file__).resolve().parent.parent / "tosca-templates" / "htcondor-workers.yaml"
 PORT = 8431
-LONG_IDLE = "120 s"
 
 
 def say(text: str) -> None:

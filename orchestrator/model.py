@@ -71,7 +71,6 @@ class Token:
     kind: Literal["token"] = "token"
 
 
-LateValue = Attribute | Concat | Token
 # Plain JSON values (str, int, float, bool, None, list, dict), with late values anywhere inside.
 Value = Any
 
@@ -489,6 +488,7 @@ class Seen:
     reachable: frozenset[NodeName] = frozenset()  # ssh answers
     runs: Mapping[NodeName, Run] = field(default_factory=dict)
     creates: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
+    deletes: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
     revoked: frozenset[PoolName] = frozenset()  # pools that forgot the deployment's credentials
 
 

@@ -143,9 +143,6 @@ REGISTRY: dict[str, ReasonText] = {
     "not-configured": ReasonText(
         "The template asks for {what}, and the server has none of that name.", "vacuo server config"
     ),
-    "unresolved-value": ReasonText(
-        "The value of {what} is not known yet.", "vacuo status {deployment}"
-    ),
     # why a job waits
     "job-unknown": ReasonText("No schedd of pool {pool} has a job {job}."),
     "job-not-waiting": ReasonText("Job {job} does not wait: it runs or has ended."),

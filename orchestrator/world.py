@@ -30,6 +30,7 @@ class Faults:
     boot_fails: float = 0.0  # the host never answers
     configure_fails: float = 0.0
     delete_answer_lost: float = 0.0
+    delete_refused: float = 0.0
     listing_lags_seconds: float = 0.0  # a new host is listed only after this
 
 

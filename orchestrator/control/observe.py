@@ -84,6 +84,7 @@ class Observer:
         """
         runs = self._repository.runs(deployment.id, self._holder)
         creates = self._repository.creates(deployment.id, self._holder)
+        deletes = self._repository.deletes(deployment.id, self._holder)
         living = [node for node in nodes if node.state is not NodeState.GONE]
         pools = {g.pool for g in deployment.spec.groups if g.pool} | {
             n.pool for n in living if n.pool
@@ -106,6 +107,7 @@ class Observer:
             reachable=_reachable(living, probes, answered),
             runs=runs,
             creates=creates,
+            deletes=deletes,
             revoked=self._revoked(deployment),
         )
 

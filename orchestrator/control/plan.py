@@ -32,6 +32,7 @@ from orchestrator.model import (
     NodeState,
     Observed,
     Offer,
+    OutcomeKind,
     Patience,
     Plan,
     Requirements,
@@ -55,6 +56,7 @@ def make_plan(
     groups = _by_dependence(deployment.spec.groups)
     for node in work.before.values():
         work.take(advance(node, _sight(work, node), work.context(_group(deployment, node))))
+    _tell_of_failed_deletions(work)
     if deployment.deleting:
         _empty(work)
     else:
@@ -77,6 +79,15 @@ def make_plan(
         wanted=work.wanted,
         look_again=look_again(work),
     )
+
+
+def _tell_of_failed_deletions(work: Pass) -> None:
+    """They are tried again until they work; meanwhile somebody should know."""
+    for name, outcome in work.seen.deletes.items():
+        node = work.after.get(name)
+        if node and node.state is NodeState.DELETING and outcome.kind is OutcomeKind.FAILED:
+            text = reason("delete-failed", site=node.site, node=name, why=outcome.why)
+            work.reasons.append(text)
 
 
 def _by_dependence(groups: Sequence[NodeGroup]) -> list[NodeGroup]:

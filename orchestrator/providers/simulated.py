@@ -119,6 +119,8 @@ class SimulatedProvider:
             host = self._world.hosts.get(instance)
             if host is None or host.site != self._site.name or host.deleted_at is not None:
                 return
+            if self._world.happens(self._world.faults.delete_refused):
+                raise Retryable("The simulated site refused the deletion.")
             host.state = InstanceState.DELETING
             host.deleted_at = self._world.clock()
             if self._world.happens(self._world.faults.delete_answer_lost):

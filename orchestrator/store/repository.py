@@ -14,6 +14,8 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.model import (
     Action,
+    CreateInstance,
+    DeleteInstance,
     Deployment,
     DeploymentId,
     DeploymentStatus,
@@ -194,11 +196,6 @@ class Repository:
         with self._database.read() as connection:
             return work.read_nodes(connection, id, gone_since)
 
-    def known_nodes(self) -> Mapping[DeploymentId, frozenset[NodeName]]:
-        """Nodes that are not GONE, of all deployments that have any."""
-        with self._database.read() as connection:
-            return work.known_nodes(connection)
-
     def save(
         self,
         lease: Lease,
@@ -277,7 +274,12 @@ class Repository:
         way, and absent here.
         """
         with self._database.read() as connection:
-            return work.last_creates(connection, id, holder)
+            return work.last_outcomes(connection, id, holder, CreateInstance)
+
+    def deletes(self, id: DeploymentId, holder: str) -> Mapping[NodeName, Outcome]:
+        """What became of the last deletion of each node that is not GONE; as :meth:`creates`."""
+        with self._database.read() as connection:
+            return work.last_outcomes(connection, id, holder, DeleteInstance)
 
     # --- events ---------------------------------------------------------------------------------
 

@@ -46,14 +46,6 @@ def read_nodes(
     return tuple(connection.execute(query.order_by(nodes.c.number)).scalars())
 
 
-def known_nodes(connection: Connection) -> Mapping[DeploymentId, frozenset[NodeName]]:
-    names: dict[DeploymentId, set[NodeName]] = {}
-    query = select(nodes.c.deployment, nodes.c.name).where(nodes.c.state != _GONE)
-    for deployment, name in connection.execute(query):
-        names.setdefault(DeploymentId(deployment), set()).add(NodeName(name))
-    return {deployment: frozenset(found) for deployment, found in names.items()}
-
-
 def write_nodes(connection: Connection, id: DeploymentId, changed: Sequence[Node]) -> None:
     for node in changed:
         if node.deployment != id:
@@ -177,12 +169,12 @@ def last_runs(connection: Connection, id: DeploymentId, holder: str) -> Mapping[
     return found
 
 
-def last_creates(
-    connection: Connection, id: DeploymentId, holder: str
+def last_outcomes(
+    connection: Connection, id: DeploymentId, holder: str, kind: type[Action]
 ) -> Mapping[NodeName, Outcome]:
     last = (
         select(func.max(intents.c.number))
-        .where(intents.c.deployment == id, intents.c.kind == CreateInstance.__name__)
+        .where(intents.c.deployment == id, intents.c.kind == kind.__name__)
         .group_by(intents.c.node)
     )
     query = select(intents).where(

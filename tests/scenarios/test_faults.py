@@ -173,6 +173,18 @@ def test_a_lost_answer_to_a_deletion_is_found_out_by_looking(tmp_path: Path) -> 
     story.until(story.empty)
 
 
+def test_a_deletion_that_a_site_refuses_is_told_and_tried_until_it_works(tmp_path: Path) -> None:
+    story = Story(tmp_path, workers(maximum=1), faults=Faults(delete_refused=1.0))
+    story.world.submit(1, seconds=10)
+    story.until(lambda: "delete-failed" in story.codes())
+    for _ in range(30):
+        story.tick()
+    assert len(story.nodes()) == 1  # and it is not forgotten
+    story.world.faults.delete_refused = 0.0
+    story.until(story.empty)
+    assert "delete-failed" not in story.codes()
+
+
 def test_a_run_whose_server_died_is_run_again(tmp_path: Path) -> None:
     story = Story(tmp_path, workers(maximum=1))
     story.world.submit(1, seconds=10)
