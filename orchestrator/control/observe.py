@@ -6,11 +6,13 @@ showing) or *unknown*, with a Reason; neither ever leads to a creation or a dele
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.ports import Ports
 from orchestrator.errors import PortError
 from orchestrator.model import (
@@ -247,15 +249,16 @@ def _may_grow(
     living: Sequence[Node],
     demand: Mapping[GroupName, Observed[Demand]],
 ) -> bool:
+    """Whether the planner may want a node that is not there; live nodes are those it counts."""
     if deployment.deleting:
         return False
     if any(observed.is_fresh and observed.value.jobs for observed in demand.values()):
         return True
+    live = Counter(node.group for node in living if node.state in LIVE)
     for group in deployment.spec.groups:
-        count = sum(node.group == group.name for node in living)
-        floor = group.minimum if group.vacuum else group.count
         users = {g.name for g in deployment.spec.groups if group.name in g.uses}
-        if count < floor or (group.vacuum and any(n.group in users for n in living) and not count):
+        used = any(node.group in users for node in living)
+        if live[group.name] < (group.maximum if used else group.minimum):
             return True
     return False
 

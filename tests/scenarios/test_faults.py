@@ -185,6 +185,16 @@ def test_a_deletion_that_a_site_refuses_is_told_and_tried_until_it_works(tmp_pat
     assert "delete-failed" not in story.codes()
 
 
+def test_a_slow_deletion_does_not_pass_for_a_site_without_offers(tmp_path: Path) -> None:
+    faults = Faults(configure_fails=1.0, delete_refused=1.0)
+    story = Story(tmp_path, cache(elastic=False), faults=faults)
+    story.until(lambda: "delete-failed" in story.codes())
+    for _ in range(20):  # longer than the back-off after one failure
+        story.tick()
+        assert "no-offer" not in story.codes()
+    assert len(story.nodes()) > 1  # the replacement does not wait for the deletion
+
+
 def test_a_run_whose_server_died_is_run_again(tmp_path: Path) -> None:
     story = Story(tmp_path, workers(maximum=1))
     story.world.submit(1, seconds=10)
