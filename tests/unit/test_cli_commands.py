@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,23 +20,9 @@ from cli_server import (
     plan,
     problem,
     resource,
-    serving,
 )
 
 from orchestrator.cli import exitcodes
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Recorded]:
-    with serving(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> str:
-    path = tmp_path / "site.yaml"
-    path.write_text(TEMPLATE)
-    return str(path)
 
 
 def test_every_command_that_gives_data_gives_one_json_document_and_nothing_else(

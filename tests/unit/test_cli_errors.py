@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,10 @@ from cli_server import (
     HOST_KEY,
     ID,
     NODE,
-    TEMPLATE,
     TOKEN,
     Recorded,
     listing,
     problem,
-    serving,
 )
 
 from orchestrator.cli import exitcodes, redact, render, ssh
@@ -27,19 +24,6 @@ from orchestrator.errors import UserError
 
 NOBODY = "http://127.0.0.1:9"
 SECRET = "hunter2-hunter2"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Recorded]:
-    with serving(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> str:
-    path = tmp_path / "site.yaml"
-    path.write_text(TEMPLATE)
-    return str(path)
 
 
 def test_an_error_of_the_api_has_what_why_try_code_docs_and_request(server: Recorded) -> None:

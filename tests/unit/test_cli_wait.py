@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_server import (
     ID,
     NODE,
-    TEMPLATE,
     TOKEN,
     Recorded,
     Request,
@@ -25,7 +23,6 @@ from cli_server import (
     listing,
     problem,
     resource,
-    serving,
     stream,
 )
 
@@ -34,19 +31,6 @@ from orchestrator.cli.view import changes, view
 
 PATH = f"/deployments/{ID}"
 PATIENCE = 60.0
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Recorded]:
-    with serving(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
-def template(tmp_path: Path) -> str:
-    path = tmp_path / "site.yaml"
-    path.write_text(TEMPLATE)
-    return str(path)
 
 
 def story(server: Recorded, *looks: tuple[Any, Any]) -> None:
