@@ -1,35 +1,16 @@
-"""``vacuo.yaml``: sites, pools, issuers, limits; checked whole at start, with exact errors.
-
-A *site* is a provider with its endpoint, images, flavours, limits and prices; a *pool* is a
-collector, its schedds and a credential.  Both are data: another cloud or a foreign pool is an
-entry here.  ``docs/admin/configuration.md`` documents every field and a test keeps the two equal.
-Every scalar at the top level can be overridden by ``VACUO_<NAME>`` in the environment.
-
-What is wrong is told by file, line and field, and never by its value: that may be a secret.
-"""
+"""The sections of ``vacuo.yaml``: frozen models; what is wrong is told without its value."""
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
-import os
 import re
-import stat
-import typing
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from orchestrator import yaml_file
-from orchestrator.errors import UserError
-from orchestrator.yaml_file import Place, dotted
-
-SEARCH_PATH = (Path("vacuo.yaml"), Path("/etc/vacuo/vacuo.yaml"))
 POOL_OPTIONS = ("join_token_file",)
-READ_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def _host_and_port(text: str) -> str:
@@ -236,131 +217,3 @@ class Settings(_Section):
                         {"what": what, "at": (what, index, "name")},
                     )
         return self
-
-
-def find(explicit: str | None = None) -> Path | None:
-    """The configuration file: as given, else ``VACUO_CONFIG``, else the first that exists."""
-    named = explicit or os.environ.get("VACUO_CONFIG")
-    if named:
-        return Path(named)
-    return next((path for path in SEARCH_PATH if path.is_file()), None)
-
-
-def scalars() -> Sequence[str]:
-    """The settings that ``VACUO_<NAME>`` overrides: what at the top level is one value."""
-    composed = {name for name, field in Settings.model_fields.items() if sections(field.annotation)}
-    return [name for name in Settings.model_fields if name not in composed]
-
-
-def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Settings:
-    """Read and check ``path`` (None: defaults), then apply ``VACUO_*`` from the environment.
-
-    A variable that is set and empty counts as not set.  Raises :class:`UserError` with file, line
-    and field for everything that is wrong.
-    """
-    environment = os.environ if environment is None else environment
-    document, places = yaml_file.read(path) if path else ({}, {})
-    for name in scalars():
-        variable = f"VACUO_{name.upper()}"
-        if environment.get(variable):
-            document[name] = environment[variable]
-            places[(name,)] = f"{variable} in the environment"
-    try:
-        return Settings.model_validate(document)
-    except ValidationError as error:
-        problems = error.errors(include_input=False, include_url=False)
-        raise UserError(
-            f"The configuration {path or 'in the environment'} cannot be used.",
-            "\n".join(_sentence(places, path, problem) for problem in problems),
-            "see docs/admin/configuration.md, or run: vacuo server config --defaults",
-            code="configuration-invalid",
-        ) from None
-
-
-def check_files(settings: Settings) -> None:
-    """Look at what ``settings`` refer to on this machine, as the server does before it starts.
-
-    Raises :class:`UserError` that names each pool, field and file with what is wrong with it.
-    """
-    found = [
-        f"pools.{pool.name}.{field}: {path}: {trouble}"
-        for pool in settings.pools
-        for field, path, trouble in _troubles(pool)
-        if trouble
-    ]
-    if found:
-        raise UserError(
-            "The configuration names files that cannot be used.",
-            "\n".join(found),
-            "see docs/admin/pools.md",
-            code="configuration-invalid",
-        )
-
-
-def _troubles(pool: Pool) -> Iterator[tuple[str, Path, str]]:
-    tokens = {
-        "token_file": pool.token_file,
-        "options.join_token_file": pool.options.get("join_token_file"),
-    }
-    for field, token in tokens.items():
-        if token:
-            yield field, Path(token), _trouble_of_secret(Path(token))
-    if pool.signing_key_directory:
-        directory = pool.signing_key_directory
-        yield "signing_key_directory", directory, _trouble_of_directory(directory)
-
-
-def _trouble_of_secret(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            empty = not file.read(1)
-    except OSError as error:
-        return f"{error.strerror}."
-    if mode & READ_BY_OTHERS:
-        return f"other users can read it (mode {mode:04o}). Try: chmod 600 {path}"
-    return "it is empty." if empty else ""
-
-
-def _trouble_of_directory(path: Path) -> str:
-    if not path.is_dir():
-        return "there is no such directory."
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        return "the server's account may not read and write it."
-    return ""
-
-
-# --- what is wrong -------------------------------------------------------------------------------
-
-
-def _sentence(places: Mapping[Place, str], path: Path | None, problem: ErrorDetails) -> str:
-    where = (*problem["loc"], *problem.get("ctx", {}).get("at", ()))
-    nearest = (where[:n] for n in range(len(where), 0, -1))
-    at = next((places[place] for place in nearest if place in places), str(path or "environment"))
-    wrong = _what_is_wrong(problem)
-    return f"{at}: {dotted(where)}: {wrong}" + ("" if wrong.endswith("?") else ".")
-
-
-def _what_is_wrong(problem: ErrorDetails) -> str:
-    if problem["type"] == "missing":
-        return "is missing"
-    if problem["type"] != "extra_forbidden":
-        return problem["msg"].rstrip(".")
-    *parents, name = problem["loc"]
-    close = difflib.get_close_matches(str(name), _fields_at(parents), n=1, cutoff=0.6)
-    return "there is no such setting" + (f". Did you mean {close[0]}?" if close else "")
-
-
-def _fields_at(place: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = Settings
-    for part in place:
-        if isinstance(part, str):
-            model = sections(model.model_fields[part].annotation)[0]
-    return list(model.model_fields)
-
-
-def sections(annotation: Any) -> list[type[BaseModel]]:
-    """The models that a field of this type is made of; none where it is a plain value."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in typing.get_args(annotation) for model in sections(inner)]

@@ -1,0 +1,37 @@
+"""``vacuo.yaml``: sites, pools, issuers, limits; checked whole at start, with exact errors.
+
+A *site* is a provider with its endpoint, images, flavours, limits and prices; a *pool* is a
+collector, its schedds and a credential.  Both are data: another cloud or a foreign pool is an
+entry here.  ``docs/admin/configuration.md`` documents every field and a test keeps the two equal.
+Every scalar at the top level can be overridden by ``VACUO_<NAME>`` in the environment.
+
+What is wrong is told by file, line and field, and never by its value: that may be a secret.
+"""
+
+from orchestrator.settings.document import SEARCH_PATH, find, load, scalars, sections
+from orchestrator.settings.files import check_files
+from orchestrator.settings.sections import (
+    Flavour,
+    Issuer,
+    Limits,
+    Pool,
+    Settings,
+    Site,
+    SiteLimits,
+)
+
+__all__ = [
+    "SEARCH_PATH",
+    "Flavour",
+    "Issuer",
+    "Limits",
+    "Pool",
+    "Settings",
+    "Site",
+    "SiteLimits",
+    "check_files",
+    "find",
+    "load",
+    "scalars",
+    "sections",
+]
