@@ -96,6 +96,7 @@ class NodeGroup:
     addresses this one needs; a group under a vacuum policy without a pool lives as long as a
     group that uses it has nodes.  ``advertised`` is what its machines will say of themselves
     (ClassAd attributes), so that demand can be matched before there is a machine.
+    ``removal_list`` names the hosts, by name or id, that leave first when there are too many.
     """
 
     name: GroupName
@@ -107,6 +108,7 @@ class NodeGroup:
     uses: tuple[GroupName, ...] = ()
     site: SiteName | None = None
     advertised: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    removal_list: tuple[str, ...] = ()
 
     @property
     def minimum(self) -> int:
