@@ -18,8 +18,8 @@ import docker
 from docker.errors import APIError, NotFound
 from lossy_socket import LossySocket
 
-from orchestrator.errors import Retryable
-from orchestrator.model import DeploymentId, Instance, InstanceState, NodeName, UserData
+from orchestrator.errors import OutcomeUnknown, Retryable
+from orchestrator.model import DeploymentId, Instance, InstanceId, InstanceState, NodeName, UserData
 from orchestrator.providers.base import InstanceRequest, Provider
 from orchestrator.providers.container_engine import answers, find_engine
 from orchestrator.providers.local import LocalProvider
@@ -30,7 +30,7 @@ from orchestrator.world import Latencies, World
 
 T = TypeVar("T")
 # Generous: two cores may have much else to do.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 SMALL = Flavour(name="small", cores=1, memory_mb=512, disk_gb=1, price_per_hour=None)
 HUGE = Flavour(name="huge", cores=4096, memory_mb=1 << 30, disk_gb=1, price_per_hour=None)
 LIMITS = SiteLimits(instances=3, cores=64, memory_mb=8192)
@@ -80,6 +80,17 @@ def listed(provider: Provider, name: str, *states: InstanceState) -> Instance:
         return found[0] if found else None
 
     return eventually(look, f"{name} being {' or '.join(states)}")
+
+
+def created(provider: Provider, wanted: InstanceRequest) -> InstanceId:
+    """The host, asked for until the provider knows that it is there, as the control loop does."""
+
+    def ask() -> InstanceId | None:
+        with contextlib.suppress(OutcomeUnknown):
+            return provider.create(wanted)
+        return None
+
+    return eventually(ask, f"{wanted.name} being created")
 
 
 class SimulatedWorld:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from provider_worlds import created
 
 from orchestrator.batch.htcondor import HTCondorPool
 from orchestrator.configure.ansible import AnsibleConfigurator
@@ -67,7 +68,8 @@ class Place:
     def host(self, name: str, image: str = "") -> HostToConfigure:
         """A host that answers, with nothing to make of it yet."""
         user_data = UserData(authorized_keys=self.configurator.bootstrap().authorized_keys)
-        self.provider.create(InstanceRequest(name, OWNER, NodeName(name), "any", image, user_data))
+        wanted = InstanceRequest(name, OWNER, NodeName(name), "any", image, user_data)
+        created(self.provider, wanted)
 
         def look() -> HostToConfigure | None:
             (found,) = [one for one in self.provider.list(OWNER) if one.name == name]

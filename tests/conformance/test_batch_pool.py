@@ -20,7 +20,7 @@ REAL = {"htcondor"}
 NODE = NodeName("node-a")
 OTHER = NodeName("node-b")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(

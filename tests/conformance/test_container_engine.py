@@ -25,7 +25,7 @@ from orchestrator.providers.container_engine import (
     find_engine,
 )
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

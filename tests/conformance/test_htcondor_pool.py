@@ -24,7 +24,7 @@ from testbed.pool import CondorPool
 NODE = NodeName("node-a")
 NEED = Requirements(cores=2, memory_mb=1024, disk_gb=10)
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 
 @pytest.fixture

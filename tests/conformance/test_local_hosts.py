@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from provider_worlds import SMALL, LocalWorld, eventually, listed, request
+from provider_worlds import SMALL, LocalWorld, created, eventually, listed, request
 
 from orchestrator.errors import OutcomeUnknown, Retryable, Terminal, UserError
 from orchestrator.model import Instance, InstanceId, InstanceState, Requirements, UserData
@@ -18,7 +18,7 @@ from orchestrator.settings import Site
 
 RUNNING = InstanceState.RUNNING
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def world(tmp_path: Path) -> Iterator[LocalWorld]:
 def booted(world: LocalWorld, wanted: InstanceRequest | None = None) -> Instance:
     """A host of which sshd answers."""
     wanted = wanted or request()
-    world.provider.create(wanted)
+    created(world.provider, wanted)
     instance = listed(world.provider, wanted.name, RUNNING)
     eventually(lambda: scanned_keys(instance), "sshd answering")
     return instance
@@ -168,7 +168,7 @@ def test_another_installation_neither_sees_nor_deletes_our_hosts(
     world: LocalWorld, tmp_path: Path
 ) -> None:
     theirs = LocalProvider(world.site, tmp_path / "theirs")
-    identifier = world.provider.create(request())
+    identifier = created(world.provider, request())
     assert not theirs.list(None)
     with pytest.raises(Terminal, match="not a host of this installation"):
         theirs.delete(identifier)
@@ -181,7 +181,7 @@ def test_no_host_key_yet_is_worth_another_try(world: LocalWorld) -> None:
 
 
 def test_a_subnet_that_is_taken_is_said_with_what_to_do(world: LocalWorld, tmp_path: Path) -> None:
-    world.provider.create(request())  # takes the subnet
+    created(world.provider, request())  # takes the subnet
     site = world.site.model_copy(update={"network": "vacuo-test-taken"})
     with pytest.raises(Terminal, match="another network or subnet"):
         LocalProvider(site, tmp_path / "theirs").create(request())

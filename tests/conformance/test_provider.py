@@ -16,6 +16,7 @@ from provider_worlds import (
     WORLDS,
     ProviderWorld,
     all_at_once,
+    created,
     eventually,
     listed,
     request,
@@ -28,7 +29,7 @@ from orchestrator.providers.base import Provider
 STOPPED, STARTING, RUNNING = InstanceState.STOPPED, InstanceState.STARTING, InstanceState.RUNNING
 REAL = {"local"}
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(
@@ -52,7 +53,7 @@ def names(provider: Provider, owner: str | None) -> set[str]:
 
 def test_a_new_host_is_listed_and_gets_an_address(provider: Provider) -> None:
     wanted = request()
-    identifier = provider.create(wanted)
+    identifier = created(provider, wanted)
     assert names(provider, "alice") == {wanted.name}
     instance = listed(provider, wanted.name, RUNNING)
     assert instance.id == identifier
@@ -63,7 +64,7 @@ def test_a_new_host_is_listed_and_gets_an_address(provider: Provider) -> None:
 
 def test_creating_twice_by_one_name_makes_one_host(provider: Provider) -> None:
     wanted = request()
-    assert provider.create(wanted) == provider.create(wanted)
+    assert created(provider, wanted) == created(provider, wanted)
     assert len(provider.list(None)) == 1
 
 
@@ -79,8 +80,8 @@ def test_an_owner_sees_only_its_own_hosts_and_nobody_in_particular_sees_all(
     provider: Provider,
 ) -> None:
     hers, his = request(owner="alice"), request(owner="bob")
-    provider.create(hers)
-    provider.create(his)
+    created(provider, hers)
+    created(provider, his)
     assert names(provider, "alice") == {hers.name}
     assert names(provider, "bob") == {his.name}
     assert names(provider, "carol") == set()
@@ -89,7 +90,7 @@ def test_an_owner_sees_only_its_own_hosts_and_nobody_in_particular_sees_all(
 
 def test_a_deleted_host_is_gone_and_deleting_again_is_a_success(provider: Provider) -> None:
     wanted = request()
-    identifier = provider.create(wanted)
+    identifier = created(provider, wanted)
     provider.delete(identifier)
     provider.delete(identifier)
     assert names(provider, None) == set()
@@ -103,7 +104,7 @@ def test_a_host_that_powers_itself_off_is_listed_as_stopped_until_it_is_deleted(
     world: ProviderWorld,
 ) -> None:
     wanted = request()
-    world.provider.create(wanted)
+    created(world.provider, wanted)
     world.power_off(listed(world.provider, wanted.name, RUNNING))
     instance = listed(world.provider, wanted.name, STOPPED)
     world.provider.delete(instance.id)
@@ -112,7 +113,7 @@ def test_a_host_that_powers_itself_off_is_listed_as_stopped_until_it_is_deleted(
 
 def test_quota_counts_what_is_used_and_gives_it_back(provider: Provider) -> None:
     before = provider.quota()
-    identifier = provider.create(request())
+    identifier = created(provider, request())
     quota = provider.quota()
     assert quota.instances == LIMITS.instances
     assert quota.instances_used == before.instances_used + 1 == 1
@@ -156,14 +157,14 @@ def test_offers_hold_what_fits_and_say_why_the_rest_does_not(provider: Provider)
 
 def test_the_console_tells_of_the_boot(provider: Provider) -> None:
     wanted = request()
-    identifier = provider.create(wanted)
+    identifier = created(provider, wanted)
     listed(provider, wanted.name, RUNNING)
     eventually(lambda: provider.console(identifier, 200).strip(), "a line on the console")
     assert len(provider.console(identifier, 1).splitlines()) <= 1
 
 
 def test_an_unreachable_site_is_an_error_and_never_an_empty_list(world: ProviderWorld) -> None:
-    identifier = world.provider.create(request())
+    identifier = created(world.provider, request())
     world.switch_off()
     for ask in (
         lambda: world.provider.list(None),
@@ -180,7 +181,7 @@ def test_an_unreachable_site_is_an_error_and_never_an_empty_list(world: Provider
 
 def test_hosts_outlive_whatever_answers_for_the_site(world: ProviderWorld) -> None:
     wanted = request()
-    identifier = world.provider.create(wanted)
+    identifier = created(world.provider, wanted)
     listed(world.provider, wanted.name, RUNNING)
     world.restart()
     assert listed(world.provider, wanted.name, RUNNING).id == identifier
@@ -201,7 +202,7 @@ def test_a_create_whose_answer_is_lost_is_unknown_and_the_next_listing_settles_i
 
 def test_host_keys_are_there_once_the_host_has_booted(provider: Provider) -> None:
     wanted = request()
-    identifier = provider.create(wanted)
+    identifier = created(provider, wanted)
     listed(provider, wanted.name, RUNNING)
     keys = eventually(lambda: list(provider.host_keys(identifier)), "a host key")
     assert all(len(key.split()) == 2 for key in keys)
