@@ -26,6 +26,12 @@ test: ## set up what is missing, then check and test everything, the real pool i
 	@setup/bootstrap.sh
 	@$(MAKE) --no-print-directory lint
 	@$(PYTHON) -m pytest $(PYTEST)
+	@$(PYTHON) -m testbed.molecule test
+
+.PHONY: molecule
+molecule: ## run the roles on real hosts, or one of them: make molecule ROLE=squid
+	@setup/bootstrap.sh
+	@$(PYTHON) -m testbed.molecule test $(ROLE)
 
 .PHONY: lint
 lint: ## the checks that need no machine: style, types, layers, YAML, roles
