@@ -19,6 +19,7 @@ from orchestrator.model import (
     Attribute,
     Concat,
     DeploymentSpec,
+    Join,
     Node,
     NodeGroup,
     Token,
@@ -49,19 +50,24 @@ class Scope:
         if self.node is not None and group.name == self.node.group:
             return self._pick(reference, {**host_attributes(self.node), **self.own})
         nodes = [n for n in self.nodes if n.group == group.name and n.state in LIVE and n.address]
+        name, *rest = reference.path
+        if rest and rest[0].isdigit():  # one of the hosts, where each has one value
+            values: Any = [self._pick(reference, host_attributes(n), [name]) for n in nodes]
+            return self._pick(reference, values, rest)
         values = [self._pick(reference, host_attributes(node)) for node in nodes]
         if not values:
             raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
         return values[0] if _is_single(group) else values
 
     @staticmethod
-    def _pick(reference: Attribute, attributes: Mapping[str, Any]) -> Any:
-        value: Any = attributes
-        for word in reference.path:
+    def _pick(reference: Attribute, value: Any, path: Sequence[str] | None = None) -> Any:
+        for word in reference.path if path is None else path:
             if isinstance(value, Mapping) and word in value:
                 value = value[word]
             elif isinstance(value, list) and word.isdigit() and int(word) < len(value):
                 value = value[int(word)]
+            elif word == "0" and isinstance(value, str | int):
+                pass  # the first of one
             else:
                 raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
         return value
@@ -96,6 +102,10 @@ def resolve(value: Value, scope: Scope) -> Any:
         if value.index >= len(parts):
             raise Unresolved(f"token {value.index} of {len(parts)}")
         return parts[value.index]
+    if isinstance(value, Join):
+        items = resolve(value.value, scope)
+        texts = items if isinstance(items, list) else [items]
+        return value.delimiter.join(str(text) for text in texts)
     if isinstance(value, Mapping):
         return {key: resolve(inner, scope) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -109,7 +119,7 @@ def is_secret(value: Value) -> bool:
         return bool(SECRET_ATTRIBUTES.intersection(value.path))
     if isinstance(value, Concat):
         return any(is_secret(part) for part in value.parts)
-    if isinstance(value, Token):
+    if isinstance(value, Token | Join):
         return is_secret(value.value)
     if isinstance(value, Mapping):
         return any(is_secret(inner) for inner in value.values())

@@ -40,6 +40,16 @@ class Token:
     kind: Literal["token"] = "token"
 
 
+@dataclass(frozen=True)
+class Join:
+    """``join``: the items of ``value``, a late list or one with late items, with ``delimiter``
+    between them."""
+
+    value: Any
+    delimiter: str
+    kind: Literal["join"] = "join"
+
+
 # Plain JSON values (str, int, float, bool, None, list, dict), with late values anywhere inside.
 Value = Any
 
@@ -121,12 +131,16 @@ class NodeGroup:
 
 @dataclass(frozen=True)
 class DeploymentSpec:
-    """A compiled template: nothing of TOSCA is left in it but names and late values."""
+    """A compiled template: nothing of TOSCA is left in it but names and late values.
+
+    ``notes`` are sentences about what the template asks and Vacuo leaves to others or out.
+    """
 
     description: str
     groups: tuple[NodeGroup, ...]
     outputs: Mapping[str, Value] = field(default_factory=dict)
     imports: tuple[tuple[str, str], ...] = ()  # (what was imported, sha256 of its content)
+    notes: tuple[str, ...] = ()
 
     def group(self, name: str) -> NodeGroup:
         return next(group for group in self.groups if group.name == name)

@@ -26,6 +26,7 @@ from orchestrator.model import (
     CreateInstance,
     DeleteInstance,
     DrainNode,
+    Join,
     Reschedule,
     RevokeCredentials,
     Token,
@@ -161,6 +162,8 @@ def _encode_value(value: Any) -> _Plain:
         return {"$concat": [_encode_value(part) for part in value.parts]}
     if isinstance(value, Token):
         return {"$token": [_encode_value(value.value), value.separator, value.index]}
+    if isinstance(value, Join):
+        return {"$join": [_encode_value(value.value), value.delimiter]}
     raise TypeError(f"a value of type {type(value).__name__} cannot be stored")
 
 
@@ -176,6 +179,7 @@ _TAGS: dict[str, Callable[[_Plain], Any]] = {
     "$attribute": lambda data: Attribute(data[0], tuple(data[1])),
     "$concat": lambda data: Concat(tuple(_decode_value(part) for part in data)),
     "$token": lambda data: Token(_decode_value(data[0]), data[1], data[2]),
+    "$join": lambda data: Join(_decode_value(data[0]), data[1]),
     "$map": lambda data: {_decode_value(key): _decode_value(item) for key, item in data},
 }
 

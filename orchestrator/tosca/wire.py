@@ -26,6 +26,7 @@ _CLASSES: dict[str, type[Any]] = {
         model.Attribute,
         model.Concat,
         model.Token,
+        model.Join,
         TemplateSummary,
         InputSummary,
         Problem,
