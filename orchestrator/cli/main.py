@@ -21,6 +21,7 @@ from orchestrator.cli import (
     logs,
     plan,
     problems,
+    schema,
     server,
     ssh,
     status,
@@ -141,6 +142,8 @@ def root(
     ] = False,
 ) -> None:
     """Turn machines into worker nodes of an HTCondor pool, and make them vanish again."""
+    if output in (Output.SARIF, Output.GITHUB) and context.invoked_subcommand != "validate":
+        raise typer.BadParameter(f"Only validate can print {output}.")
     made = Session(
         server=server_ or login.remembered_server(),
         output=output,
@@ -162,6 +165,7 @@ app.command("down")(deployments.down)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
 app.command("validate")(validate.validate)
+app.command("schema")(schema.schema)
 app.command("explain")(explain.explain)
 app.command("logs")(logs.logs)
 app.command("events")(logs.events)

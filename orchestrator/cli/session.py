@@ -31,6 +31,8 @@ class Output(StrEnum):
     TABLE = "table"
     JSON = "json"
     NAME = "name"
+    SARIF = "sarif"  # these two are for `validate` alone
+    GITHUB = "github"
 
 
 def console(error: bool, color: bool) -> Console:

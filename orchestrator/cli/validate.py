@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.text import Text
 
-from orchestrator.cli import exitcodes, options, render, session, templates
+from orchestrator.cli import exitcodes, options, render, reports, session, templates
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,15 +39,24 @@ def validate(
         results = [_checked(compiler, given, parameters, pair or []) for given in template]
     finally:
         compiler.close()
-    shown = [line for result in results for line in _lines(result)]
-    broken = [result["file"] for result in results if not result["valid"]]
-    for result in results:
-        result.pop("text")
-    valid = [result["file"] for result in results if result["valid"]]
-    current.emit("validation", results, shown, valid)
-    if broken:
+    _show(current, results)
+    if not all(result["valid"] for result in results):
         raise typer.Exit(exitcodes.ERROR)
     current.next(f"vacuo plan {template[0]}")
+
+
+def _show(current: session.Session, results: list[Json]) -> None:
+    shown = [line for result in results for line in _lines(result)]
+    for result in results:
+        result.pop("text")
+    if current.output is session.Output.SARIF:
+        print(json.dumps(reports.sarif(results), indent=2), file=current.out.file)
+    elif current.output is session.Output.GITHUB:
+        for line in reports.github(results):
+            print(line, file=current.out.file)
+    else:
+        valid = [result["file"] for result in results if result["valid"]]
+        current.emit("validation", results, shown, valid)
 
 
 def _lines(result: Json) -> list[Text]:

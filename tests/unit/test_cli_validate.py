@@ -70,3 +70,42 @@ def test_a_file_that_does_not_exist_names_one_that_does() -> None:
     result = validate("squidd")
     assert result.exit_code == exitcodes.ERROR
     assert "Did you mean squid?" in result.stdout
+
+
+def test_sarif_holds_every_problem_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "broken file.yaml"
+    path.write_text(BROKEN)
+    result = validate("squid", str(path), "-o", "sarif")
+    assert result.exit_code == exitcodes.ERROR
+    document = json.loads(result.stdout)
+    assert document["version"] == "2.1.0"
+    (run,) = document["runs"]
+    (found,) = run["results"]
+    assert found["ruleId"] in {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert "num_cpus" in found["message"]["text"]
+    place = found["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == path.as_uri()
+    assert place["region"] == {"startLine": 7, "startColumn": 29}
+
+
+def test_sarif_of_valid_templates_is_a_run_without_results() -> None:
+    result = validate("squid", "-o", "sarif")
+    assert result.exit_code == exitcodes.OK
+    assert json.loads(result.stdout)["runs"][0]["results"] == []
+
+
+def test_github_gets_one_escaped_command_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "50%, or: so.yaml"
+    path.write_text(BROKEN)
+    result = validate(str(path), "--output=github")
+    assert result.exit_code == exitcodes.ERROR
+    (line,) = result.stdout.splitlines()
+    assert line.startswith("::error file=")
+    assert "50%25%2C or%3A so.yaml" in line
+    assert ",line=7,col=29::" in line
+
+
+def test_only_validate_has_the_forms_for_code_hosts() -> None:
+    result = CliRunner().invoke(app, ["templates", "-o", "sarif"])
+    assert result.exit_code == exitcodes.USAGE
+    assert "Only validate can print sarif." in result.stderr
