@@ -23,6 +23,28 @@ def defaults(role: str) -> dict[str, Any]:
     return dict(yaml.safe_load((COLLECTION / "roles" / role / "defaults/main.yml").read_text()))
 
 
+KEYWORDS = {"name", "when", "loop", "loop_control", "register", "notify", "vars", "no_log", "diff"}
+KEYWORDS |= {"changed_when", "failed_when", "check_mode", "environment", "listen", "tags"}
+KEYWORDS |= {"until", "retries", "delay", "delegate_to", "run_once", "become", "become_user"}
+
+
+def tasks(role: str) -> list[tuple[Path, dict[str, Any]]]:
+    """Every task and handler of ``role``, those in blocks included, and the file it is in."""
+    found: list[tuple[Path, dict[str, Any]]] = []
+    for file in sorted((COLLECTION / "roles" / role).glob("*/*.yml")):
+        if file.parent.name not in ("tasks", "handlers"):
+            continue
+        open_ones = list(yaml.safe_load(file.read_text()) or [])
+        while open_ones:
+            task = open_ones.pop(0)
+            parts = [task.get(key, []) for key in ("block", "rescue", "always")]
+            if any(parts):
+                open_ones = [*parts[0], *parts[1], *parts[2], *open_ones]
+            else:
+                found.append((file, task))
+    return found
+
+
 def test_every_role_of_the_first_cut_is_there() -> None:
     assert set(ROLES) >= {"container_runtime", "cvmfs", "htcondor_execute", "squid", "xcache"}
 
@@ -59,14 +81,71 @@ def test_the_variables_tables_are_those_of_the_argument_specs() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_only_modules_of_ansible_core_are_used(role: str) -> None:
-    known = {"name", "when", "loop", "loop_control", "register", "notify", "vars", "no_log", "diff"}
-    known |= {"changed_when", "failed_when", "check_mode", "environment"}
-    for file in (COLLECTION / "roles" / role).glob("*/*.yml"):
-        if file.parent.name in ("tasks", "handlers"):
-            for task in yaml.safe_load(file.read_text()):
-                modules = set(task) - known
-                assert len(modules) == 1, f"{file}: {task['name']}"
-                assert modules.pop().startswith("ansible.builtin."), f"{file}: {task['name']}"
+    for where, task in tasks(role):
+        modules = set(task) - KEYWORDS
+        assert len(modules) == 1, f"{where}: {task['name']}"
+        assert modules.pop().startswith("ansible.builtin."), f"{where}: {task['name']}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_command_says_when_it_has_changed_something_and_no_error_is_ignored(role: str) -> None:
+    for where, task in tasks(role):
+        if {"ansible.builtin.command", "ansible.builtin.shell"} & set(task):
+            assert "changed_when" in task, f"{where}: {task['name']}"
+        assert "ignore_errors" not in task, f"{where}: {task['name']}"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_service_of_a_handler_is_reloaded_or_restarted_by_name(role: str) -> None:
+    notified = {
+        name
+        for _, task in tasks(role)
+        for name in (
+            [task["notify"]] if isinstance(task.get("notify"), str) else task.get("notify", [])
+        )
+    }
+    offered = {task["name"] for where, task in tasks(role) if where.parent.name == "handlers"}
+    offered |= {task["listen"] for where, task in tasks(role) if "listen" in task}
+    assert notified <= offered
+    assert offered <= notified, "a handler that nobody notifies"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_that_installs_packages_knows_every_family_and_can_be_told_others(role: str) -> None:
+    if not any({"ansible.builtin.apt", "ansible.builtin.dnf"} & set(t) for _, t in tasks(role)):
+        return
+    for family in ("Debian", "RedHat"):
+        assert (COLLECTION / "roles" / role / f"vars/{family}.yml").is_file()
+    assert f"{role}_packages" in options(role)
+    assert {f"{role}_manage_repo", f"{role}_manage_packages"} & set(options(role))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_has_a_scenario_that_looks_at_what_it_does_and_at_what_it_leaves(
+    role: str,
+) -> None:
+    scenario = COLLECTION / "roles" / role / "molecule/default"
+    for name in ("molecule.yml", "converge.yml", "verify.yml", "absent.yml"):
+        assert (scenario / name).is_file(), f"{role} lacks {name}"
+    # The sequence is the common one: no role may leave out what it does not pass.
+    assert "scenario" not in yaml.safe_load((scenario / "molecule.yml").read_text())
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_readme_says_how_to_use_the_role_by_hand_and_what_to_do_when_it_fails(role: str) -> None:
+    text = (COLLECTION / "roles" / role / "README.md").read_text()
+    assert text.startswith(f"# vacuo.site.{role}\n")
+    for heading in ("## Variables", "## By hand", "## When it fails"):
+        assert f"\n{heading}\n" in text
+    failures = text.split("## When it fails")[1]
+    assert "| what you see | why | what to do |" in failures
+    assert failures.count("\n| ") >= 3
+    assert "ansible-playbook" in text.split("## By hand")[1].split("\n## ")[0]
+
+
+def test_the_collections_page_lists_every_role() -> None:
+    text = (COLLECTION / "README.md").read_text()
+    assert [role for role in ROLES if f"`vacuo.site.{role}`" not in text] == []
 
 
 def types_of_templates() -> dict[str, set[str]]:
@@ -95,4 +174,5 @@ def types_of_templates() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_every_property_of_a_type_is_a_variable_of_its_role(role: str) -> None:
-    assert types_of_templates()[role] <= set(options(role))
+    # A role that no type names is for people, or runs as a part of another.
+    assert types_of_templates().get(role, set()) <= set(options(role))
