@@ -84,7 +84,7 @@ class Observer:
         The store is read before the world: an outcome recorded later than the listing must not be
         judged by that listing.
         """
-        runs = self._repository.runs(deployment.id, self._holder)
+        runs = self._repository.runs(deployment.id, self._holder, now)
         creates = self._repository.creates(deployment.id, self._holder)
         deletes = self._repository.deletes(deployment.id, self._holder)
         living = [node for node in nodes if node.state is not NodeState.GONE]

@@ -6,7 +6,7 @@ Every method is one transaction: it happens whole or not at all.  All of them ma
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import update
@@ -31,13 +31,14 @@ from orchestrator.model import (
     RunState,
 )
 from orchestrator.reasons import Reason
-from orchestrator.store import deployments, journal, leases, work
+from orchestrator.store import deployments, enrolments, journal, leases, work
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.deployments import Page
+from orchestrator.store.enrolments import Enrolled, PullRun
 from orchestrator.store.leases import Lease
 from orchestrator.store.schema import counters
 
-__all__ = ["Lease", "Page", "Repository"]
+__all__ = ["Enrolled", "Lease", "Page", "PullRun", "Repository"]
 
 
 class Repository:
@@ -261,11 +262,11 @@ class Repository:
         with self._database.read() as connection:
             return work.read_intents(connection, id, open_only)
 
-    def runs(self, id: DeploymentId, holder: str) -> Mapping[NodeName, Run]:
+    def runs(self, id: DeploymentId, holder: str, now: float = 0.0) -> Mapping[NodeName, Run]:
         """The last run of each node that is not GONE; one that another holder left open is
-        LOST."""
+        LOST, unless the node does it by itself: that one is FAILED once its deadline has passed."""
         with self._database.read() as connection:
-            return work.last_runs(connection, id, holder)
+            return work.last_runs(connection, id, holder, now)
 
     def creates(self, id: DeploymentId, holder: str) -> Mapping[NodeName, Outcome]:
         """What became of the last creation of each node that is not GONE.
@@ -280,6 +281,80 @@ class Repository:
         """What became of the last deletion of each node that is not GONE; as :meth:`creates`."""
         with self._database.read() as connection:
             return work.last_outcomes(connection, id, holder, DeleteInstance)
+
+    # --- nodes that configure themselves --------------------------------------------------------
+
+    def issue(self, node: Enrolled, credential: str, expires_at: float, event: Event) -> None:
+        """Remember the hash of a one-time credential, before its node is made."""
+        with self._database.write() as connection:
+            enrolments.issue(connection, node, credential, expires_at)
+            journal.append(connection, [event])
+
+    def enrol(
+        self, credential: str, secret: str, now: float, tell: Callable[[Enrolled], Event]
+    ) -> Enrolled | None:
+        """Use a credential up for the hash of what its node made up; None if it is worth nothing.
+
+        The same two may come again and get the same answer; only the first time is an event.
+        """
+        with self._database.write() as connection:
+            again = enrolments.of_secret(connection, secret)
+            found = enrolments.enrol(connection, credential, secret, now)
+            if found and not again:
+                journal.append(connection, [tell(found)])
+            return found
+
+    def enrolled(self, id: DeploymentId) -> frozenset[NodeName]:
+        """The nodes that have used their credentials."""
+        with self._database.read() as connection:
+            return enrolments.enrolled(connection, id)
+
+    def node_of_secret(self, secret: str) -> Enrolled | None:
+        """The node that made this up, as long as it is to be configured."""
+        with self._database.read() as connection:
+            return enrolments.of_secret(connection, secret)
+
+    def offer(self, intent: IntentId, nodes: Sequence[NodeName], deadline: float) -> None:
+        """Leave runs of the intent to their nodes; they end by report or at ``deadline``."""
+        with self._database.write() as connection:
+            enrolments.offer(connection, intent, nodes, deadline)
+
+    def hand_out(self, node: Enrolled, reporter: str, event: Event, now: float) -> PullRun | None:
+        """The node's run, if one is offered; ``reporter`` is the hash that it is reported with."""
+        with self._database.write() as connection:
+            run = enrolments.hand_out(connection, node, reporter, now)
+            if run:
+                journal.append(connection, [event])
+            return run
+
+    def run_of_reporter(self, reporter: str, now: float) -> PullRun | None:
+        with self._database.read() as connection:
+            return enrolments.of_reporter(connection, reporter, now)
+
+    def report(
+        self,
+        run: PullRun,
+        events: Sequence[Event],
+        *,
+        end: tuple[RunState, str] | None = None,
+        host_keys: Sequence[str] = (),
+        now: float,
+    ) -> bool:
+        """Store what a node told of its run; False, and nothing, where it was told already."""
+        with self._database.write() as connection:
+            if not enrolments.count(connection, run, run.reported + len(events)):
+                return False
+            if host_keys:
+                enrolments.tell_host_keys(connection, Enrolled(run.deployment, run.node), host_keys)
+            if end:
+                work.finish_run(connection, run.intent, run.node, end[0], end[1], now)
+            journal.append(connection, events)
+            return True
+
+    def host_keys(self, id: DeploymentId, node: NodeName) -> tuple[str, ...]:
+        """The ssh host keys that a node told of itself; empty where it told none."""
+        with self._database.read() as connection:
+            return enrolments.host_keys(connection, Enrolled(id, node))
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -335,4 +410,5 @@ class Repository:
         with self._database.write() as connection:
             deployments.prune(connection, before)
             work.prune(connection, before)
+            enrolments.prune(connection)
             journal.prune(connection, before)

@@ -142,7 +142,9 @@ intents = Table(
     Index(None, "deployment", "kind", "node"),
 )
 
-# One configuration run on one node; ``intent`` is the ConfigureNodes that opened it.
+# One configuration run on one node; ``intent`` is the ConfigureNodes that opened it.  One that the
+# node does by itself has a ``deadline``, and the hash of the credential it is reported with;
+# ``reported`` counts the events that were.
 runs = Table(
     "runs",
     metadata,
@@ -154,7 +156,26 @@ runs = Table(
     Column("state", Text, nullable=False),
     Column("why", Text, nullable=False),
     Column("finished_at", Double),
+    Column("deadline", Double),
+    Column("reporter", Text),
+    Column("reported", Integer, nullable=False, server_default="0"),
     ForeignKeyConstraint(["intent"], ["intents.id"], ondelete="CASCADE"),
+    Index(None, "deployment", "node"),
+    Index(None, "reporter"),
+)
+
+# One-time credentials of nodes that configure themselves, as hashes; ``secret`` is the hash of what
+# the node made up when it used its own, and NULL until then.
+enrolments = Table(
+    "enrolments",
+    metadata,
+    Column("credential", Text, primary_key=True),
+    _deployment(nullable=False),
+    Column("node", Text, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("secret", Text),
+    Column("host_keys", Json(tuple[str, ...]), nullable=False),
+    UniqueConstraint("secret"),
     Index(None, "deployment", "node"),
 )
 

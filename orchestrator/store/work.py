@@ -109,7 +109,8 @@ def _open_runs(connection: Connection, intent: Intent, number: int, action: Conf
 
 
 def finish(connection: Connection, id: IntentId, outcome: Outcome, now: float) -> None:
-    """Settle an open intent.  Runs of it that never said how they ended end with it."""
+    """Settle an open intent.  Runs of it that never said how they ended end with it, but for
+    those that are the nodes' own."""
     changed = connection.execute(
         update(intents)
         .where(intents.c.id == id, intents.c.finished_at.is_(None))
@@ -120,7 +121,7 @@ def finish(connection: Connection, id: IntentId, outcome: Outcome, now: float) -
     state = RunState.FAILED if outcome.kind is OutcomeKind.FAILED else RunState.LOST
     connection.execute(
         update(runs)
-        .where(runs.c.intent == id, runs.c.state == _RUNNING)
+        .where(runs.c.intent == id, runs.c.state == _RUNNING, runs.c.deadline.is_(None))
         .values(state=state.value, why=outcome.why, finished_at=now)
     )
 
@@ -146,7 +147,9 @@ def read_intents(
     return tuple(_intent(row) for row in connection.execute(query.order_by(intents.c.number)))
 
 
-def last_runs(connection: Connection, id: DeploymentId, holder: str) -> Mapping[NodeName, Run]:
+def last_runs(
+    connection: Connection, id: DeploymentId, holder: str, now: float
+) -> Mapping[NodeName, Run]:
     last = (
         select(func.max(runs.c.number))
         .where(runs.c.deployment == id)
@@ -162,11 +165,19 @@ def last_runs(connection: Connection, id: DeploymentId, holder: str) -> Mapping[
     )
     found = {}
     for row in connection.execute(query):
-        state = RunState(row.state)
-        if state is RunState.RUNNING and row.holder != holder:
-            state = RunState.LOST
-        found[NodeName(row.node)] = Run(NodeName(row.node), row.attempt, state, row.why)
+        found[NodeName(row.node)] = _last_run(row, holder, now)
     return found
+
+
+def _last_run(row: Row[Any], holder: str, now: float) -> Run:
+    """A run that its node does by itself ends at its deadline, whichever server looks."""
+    state, why = RunState(row.state), row.why
+    if state is RunState.RUNNING and row.deadline is not None:
+        if now >= row.deadline:
+            state, why = RunState.FAILED, "the node did not report how it ended in time"
+    elif state is RunState.RUNNING and row.holder != holder:
+        state = RunState.LOST
+    return Run(NodeName(row.node), row.attempt, state, why)
 
 
 def last_outcomes(
