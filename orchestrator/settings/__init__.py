@@ -12,6 +12,7 @@ from orchestrator.settings.document import SEARCH_PATH, find, load, scalars, sec
 from orchestrator.settings.files import check_files
 from orchestrator.settings.sections import (
     Flavour,
+    Imports,
     Issuer,
     Limits,
     Pool,
@@ -23,6 +24,7 @@ from orchestrator.settings.sections import (
 __all__ = [
     "SEARCH_PATH",
     "Flavour",
+    "Imports",
     "Issuer",
     "Limits",
     "Pool",

@@ -40,6 +40,12 @@ def _http_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _host_pattern(text: str) -> str:
+    if not re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]", text):
+        raise PydanticCustomError("host", "must be a host such as example.org or *.example.org")
+    return text
+
+
 _NAME = r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$"
 
 
@@ -171,6 +177,25 @@ class Limits(_Section):
     poll_seconds: float = Field(0.5, gt=0, description="Between two looks at a pool's queue.")
 
 
+class Imports(_Section):
+    """What templates may import besides what is shipped."""
+
+    map: dict[Annotated[str, AfterValidator(_http_url)], Path] = Field(
+        default_factory=dict,
+        description="URL prefixes, and the directories that answer for them.",
+    )
+    hosts: tuple[Annotated[str, AfterValidator(_host_pattern)], ...] = Field(
+        (), description="Hosts that imports are fetched from; `*.example.org` is all below it."
+    )
+    private_hosts: tuple[Annotated[str, AfterValidator(_host_pattern)], ...] = Field(
+        (), description="Hosts among them that may have private addresses."
+    )
+    documents: int = Field(64, ge=1, description="Documents that one template may import.")
+    document_bytes: int = Field(2_000_000, ge=1000, description="Size of one of them.")
+    total_bytes: int = Field(8_000_000, ge=1000, description="Size of all of them together.")
+    fetch_seconds: float = Field(10.0, gt=0, description="For fetching one of them.")
+
+
 class Settings(_Section):
     """The whole of ``vacuo.yaml``."""
 
@@ -195,6 +220,7 @@ class Settings(_Section):
     issuers: tuple[Issuer, ...] = Field((), description="Whose tokens are accepted.")
     sites: tuple[Site, ...] = Field((), description="Where machines can be had.")
     pools: tuple[Pool, ...] = Field((), description="What machines may join.")
+    imports: Imports = Field(Imports(), description="What templates may import.")
     limits: Limits = Field(Limits(), description="What the server refuses, and its patience.")
 
     @property

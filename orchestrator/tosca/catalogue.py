@@ -17,10 +17,9 @@ import yaml
 
 from orchestrator import data
 from orchestrator.tosca.definitions import KINDS
+from orchestrator.tosca.names import ALIASES, SHIPPED
 
-PREFIX = "vacuo/"
-# Names that mean the same; what people write first.
-ALIASES = {"vacuo": "vacuo/types.yaml", "vacuo/types": "vacuo/types.yaml"}
+PREFIX = SHIPPED
 
 
 @dataclass(frozen=True)

@@ -5,26 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.tosca import catalogue
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import KINDS, SERVICE, Library, configure_of
+from orchestrator.tosca.definitions import SERVICE, Library, configure_of
+from orchestrator.tosca.header import top
+from orchestrator.tosca.imports import NOTHING, Shelf, imported_types
 from orchestrator.tosca.local_types import configure, local_types, schema
 from orchestrator.tosca.problems import START, did_you_mean, listed, shown
 from orchestrator.tosca.read import Scalar, Table, tree_of
 from orchestrator.tosca.requirements import check_graph, requirements
 from orchestrator.tosca.topology import InputDeclaration, NodeTemplate, Policy, Topology
 
-VERSIONS = (
-    "tosca_simple_yaml_1_0",
-    "tosca_simple_yaml_1_1",
-    "tosca_simple_yaml_1_2",
-    "tosca_simple_yaml_1_3",
-)
-_VERSION = "tosca_definitions_version"
-_TOP = (
-    _VERSION, "metadata", "description", "dsl_definitions", "repositories", "imports",
-    "topology_template", "template_name", "template_author", "template_version", *KINDS,
-)  # fmt: skip
 _TOPOLOGY = ("description", "inputs", "node_templates", "groups", "policies", "outputs")
 _NOT_YET = ("relationship_templates", "substitution_mappings", "workflows")
 _TEMPLATE = ("type", "description", "metadata", "properties", "requirements", "capabilities",
@@ -32,85 +22,15 @@ _TEMPLATE = ("type", "description", "metadata", "properties", "requirements", "c
 _TEMPLATE_NOT_YET = ("directives", "artifacts", "attributes", "node_filter", "copy")
 
 
-def header(root: Cursor, base: Library) -> tuple[Library | None, tuple[tuple[str, str], ...]]:
-    """Version, imports and the template's own types: the types it may use, None where they are
-    not known; and what was imported."""
-    if not isinstance(root.tree, Table):
-        root.problem(
-            "A template must be a mapping.", f"It begins with `{_VERSION}: {VERSIONS[-1]}`."
-        )
-        return None, ()
-    keys = root.table(_TOP)
-    version = keys.get(_VERSION)
-    if version is None:
-        root.problem(f"The template has no `{_VERSION}`.", f"Begin with `{VERSIONS[-1]}`.")
-    elif version.value not in VERSIONS:
-        _wrong_version(version)
-    for key in ("dsl_definitions", "repositories", "metadata"):
-        if key in keys:
-            keys[key].table()
-    library, imports = _imports(keys.get("imports"), base)
-    return (local_types(root, library) if library else None), imports
-
-
-def _wrong_version(version: Cursor) -> None:
-    text = str(version.value)
-    if text.startswith("tosca_2"):
-        hint = (
-            f"Write `{VERSIONS[-1]}`, and put `service_template` as `topology_template`; functions "
-            "have no `$`."
-        )
-        version.problem("Vacuo reads TOSCA Simple Profile 1.0 to 1.3, not TOSCA 2.0.", hint)
-        return
-    hint = did_you_mean(text, VERSIONS) or f"Write `{VERSIONS[-1]}`."
-    version.problem(f"{shown(text)} is not a version of TOSCA that Vacuo reads.", hint)
-
-
-def _imports(
-    cursor: Cursor | None, base: Library
+def header(
+    root: Cursor, base: Library, shelf: Shelf = NOTHING, origin: str = ""
 ) -> tuple[Library | None, tuple[tuple[str, str], ...]]:
-    library, broken = base, False
-    files: dict[str, str] = {}
-    for item in cursor.items() if cursor else ():
-        name = _imported(item)
-        bundle = catalogue.load(name) if name else None
-        if bundle is None:
-            broken = True
-            if name:
-                _refuse_import(item, name)
-            continue
-        library = library.with_types(bundle.sections)
-        files.update(bundle.files)
-    return (None if broken else library), tuple(sorted(files.items()))
-
-
-def _imported(item: Cursor) -> str | None:
-    """The name in one entry: a word, ``{file: …}``, or ``{name: word or {file: …}}``."""
-    cursor: Cursor | None = item
-    if isinstance(item.tree, Table):
-        entries = item.table()
-        if "file" in entries:
-            cursor = entries["file"]
-        elif len(entries) == 1:
-            inner = next(iter(entries.values()))
-            cursor = inner.get("file") if isinstance(inner.tree, Table) else inner
-        else:
-            cursor = None
-    name = cursor.text() if cursor else ""
-    if name == "":
-        item.problem("An import must name a file.", "Write `- vacuo/types.yaml`.")
-        return None
-    return name
-
-
-def _refuse_import(item: Cursor, name: str) -> None:
-    known = (*catalogue.importable(), *catalogue.ALIASES)
-    hint = did_you_mean(name, known) or "Import `vacuo/types.yaml`."
-    item.problem(
-        f"{shown(name, 100)} is not in the catalogue; Vacuo opens no file and no address because "
-        "a template says so.",
-        hint,
-    )
+    """Version, imports and the template's own types: the types it may use, None where they are
+    not known; and what was imported.  Raises :class:`ImportsNeeded`."""
+    if top(root) is None:
+        return None, ()
+    library, imports = imported_types(root, base, shelf, origin)
+    return (local_types(root, library) if library else None), imports
 
 
 def inputs(

@@ -16,6 +16,7 @@ from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.groups import GroupMaker
+from orchestrator.tosca.imports import NOTHING, Shelf
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.read import Tree, read
 from orchestrator.tosca.summary import InputSummary, TemplateSummary
@@ -29,11 +30,17 @@ def base_library() -> Library:
     return Library(normative_types())
 
 
-def compile_template(template: str, given: Mapping[str, Any], file: str) -> DeploymentSpec:
-    """Read, check and compile; raises :class:`TemplateInvalid` with all that is wrong."""
+def compile_template(
+    template: str, given: Mapping[str, Any], file: str, shelf: Shelf = NOTHING, origin: str = ""
+) -> DeploymentSpec:
+    """Read, check and compile; raises :class:`TemplateInvalid` with all that is wrong.
+
+    ``shelf`` holds the documents that it may import, by canonical name; ``origin`` is its own,
+    where it has one.  Raises :class:`ImportsNeeded` where the shelf lacks something.
+    """
     report = Report(file)
     root = Cursor.root(_document(template, report), report)
-    library, imports = header(root, base_library())
+    library, imports = header(root, base_library(), shelf, origin)
     if library is None:
         raise TemplateInvalid(report.problems)
     found = topology(root, library, given, imports)
@@ -48,11 +55,13 @@ def compile_template(template: str, given: Mapping[str, Any], file: str) -> Depl
     return DeploymentSpec(found.description, groups, outputs, found.imports)
 
 
-def describe_template(template: str, file: str) -> TemplateSummary:
-    """The description and the inputs; raises :class:`TemplateInvalid` where they are wrong."""
+def describe_template(
+    template: str, file: str, shelf: Shelf = NOTHING, origin: str = ""
+) -> TemplateSummary:
+    """The description and the inputs; raises as :func:`compile_template` does."""
     report = Report(file)
     root = Cursor.root(_document(template, report), report)
-    library, _ = header(root, base_library())
+    library, _ = header(root, base_library(), shelf, origin)
     if library is None:
         raise TemplateInvalid(report.problems)
     section = root.get("topology_template")

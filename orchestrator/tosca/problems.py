@@ -77,6 +77,7 @@ class Report:
         self.file = file
         self._limit = limit
         self._problems: dict[Problem, None] = {}
+        self._adopted: dict[Problem, None] = {}
         self.count = 0  # of all that were added, kept or not
 
     def add(self, mark: Mark, path: Path, sentence: str, suggestion: str = "") -> None:
@@ -86,15 +87,22 @@ class Report:
             problem = Problem(self.file, mark.line, mark.column, where, sentence, suggestion)
             self._problems[problem] = None
 
+    def adopt(self, problems: Iterable[Problem]) -> None:
+        """Take over problems of other files, in their order; they stand after those of this one."""
+        more = dict.fromkeys(problems)
+        self.count += len(more)
+        self._adopted |= dict(list(more.items())[: self._limit])
+
     @property
     def problems(self) -> tuple[Problem, ...]:
-        return tuple(sorted(self._problems, key=lambda p: (p.line, p.column, p.sentence)))
+        own = sorted(self._problems, key=lambda p: (p.line, p.column, p.sentence))
+        return (*own, *self._adopted)
 
     def __bool__(self) -> bool:
-        return bool(self._problems)
+        return bool(self._problems or self._adopted)
 
     def raise_if_any(self) -> None:
-        if self._problems:
+        if self:
             raise TemplateInvalid(self.problems)
 
 

@@ -25,6 +25,7 @@ from orchestrator.errors import UserError
 from orchestrator.model import DeploymentSpec
 from orchestrator.settings import Limits
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
+from orchestrator.tosca.sources import Gathering, ImportSources
 from orchestrator.tosca.summary import TemplateSummary
 from orchestrator.tosca.wire import ANSWER_BYTES, HEADER, Malformed, decode, frame
 
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-I", "-m", "orchestrator.tosca.worker")
 PARAMETER_DEPTH = 32
 _START_SECONDS = 60.0
+_LEAST_SECONDS = 0.5
 _GRACE_SECONDS = 5.0  # the kernel ends the work; this is for a worker that does not tell
 
 
@@ -50,13 +52,19 @@ class Compiler:
     """Compiles and describes templates within ``limits``.
 
     At most ``workers`` templates are read at once; the next waits for ``template_seconds`` and is
-    then refused (status 503).
+    then refused (status 503).  What a template imports is found here, by ``imports``, and handed
+    in: the workers open nothing.
     """
 
     def __init__(
-        self, limits: Limits, workers: int | None = None, command: Sequence[str] = COMMAND
+        self,
+        limits: Limits,
+        workers: int | None = None,
+        command: Sequence[str] = COMMAND,
+        imports: ImportSources | None = None,
     ) -> None:
         self._limits = limits
+        self._imports = imports or ImportSources()
         self._count = workers or min(4, os.cpu_count() or 1)
         self._command = tuple(command)
         self._begin()
@@ -69,23 +77,40 @@ class Compiler:
         os.register_at_fork(after_in_child=forked)
 
     def compile(
-        self, template: str, inputs: Mapping[str, Any], file: str = "template.yaml"
+        self,
+        template: str,
+        inputs: Mapping[str, Any],
+        file: str = "template.yaml",
+        *,
+        origin: str = "",
+        archive: Mapping[str, bytes] | None = None,
     ) -> DeploymentSpec:
         """The deployment that ``template`` means with ``inputs``; ``file`` names it in problems.
 
-        Raises :class:`TemplateInvalid`, or another :class:`UserError` where it is too expensive to
-        be read.
+        ``origin`` is the canonical name of the template, which relative imports start from: its
+        https address, or ``./<path>`` in the ``archive``, whose files it may import.  Raises
+        :class:`TemplateInvalid`, or another :class:`UserError` where it is too expensive to be
+        read.
         """
         self._check_size(template, inputs, file)
-        answer = self._ask({"operation": "compile", "template": template, "file": file,
-                            "inputs": dict(inputs)})  # fmt: skip
-        return _expect(answer, DeploymentSpec)
+        request = {"operation": "compile", "template": template, "file": file,
+                   "inputs": dict(inputs), "origin": origin}  # fmt: skip
+        return _expect(self._ask(request, Gathering(self._imports, archive)), DeploymentSpec)
 
-    def describe(self, template: str, file: str = "template.yaml") -> TemplateSummary:
-        """What the template is for and which inputs it has; raises as :meth:`compile` does."""
+    def describe(
+        self,
+        template: str,
+        file: str = "template.yaml",
+        *,
+        origin: str = "",
+        archive: Mapping[str, bytes] | None = None,
+    ) -> TemplateSummary:
+        """What the template is for and which inputs it has; as :meth:`compile`."""
         self._check_size(template, {}, file)
-        answer = self._ask({"operation": "describe", "template": template, "file": file})
-        return _expect(answer, TemplateSummary)
+        request = {
+            "operation": "describe", "template": template, "file": file, "origin": origin,
+        }  # fmt: skip
+        return _expect(self._ask(request, Gathering(self._imports, archive)), TemplateSummary)
 
     def warm(self) -> None:
         """Start one worker now, so that the first template need not wait for it."""
@@ -135,27 +160,35 @@ class Compiler:
             report.add(START, ("parameters",), "The parameters must be plain JSON values.")
         report.raise_if_any()
 
-    def _ask(self, request: dict[str, Any]) -> Any:
-        seconds = self._limits.template_seconds
-        if not self._slots.acquire(timeout=seconds):
-            raise UserError(
-                "Too many templates are being read right now.",
-                attempt="the same again in a few seconds",
-                code="template-busy",
-                status=503,
-            )
-        try:
-            answer = self._answer({**request, "seconds": seconds})
-        finally:
-            self._slots.release()
-        return _result(answer, seconds)
+    def _ask(self, request: dict[str, Any], gathering: Gathering) -> Any:
+        """The answer, once the template has all that it imports; fetching takes no worker."""
+        seconds = left = self._limits.template_seconds
+        gathering.guess(request["template"])
+        while True:
+            if not self._slots.acquire(timeout=seconds):
+                raise UserError(
+                    "Too many templates are being read right now.",
+                    attempt="the same again in a few seconds",
+                    code="template-busy",
+                    status=503,
+                )
+            began = time.monotonic()
+            try:
+                answer = self._answer({**request, "seconds": left}, gathering)
+            finally:
+                self._slots.release()
+            left = max(_LEAST_SECONDS, left - (time.monotonic() - began))
+            needed = [str(name) for name in answer.get("needs", ())]
+            if not needed or all(name in gathering.shelf for name in needed):
+                return _result(answer, seconds)
+            for name in needed:
+                gathering.add(name)
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        message = frame(request)
+    def _answer(self, request: dict[str, Any], gathering: Gathering) -> dict[str, Any]:
         for last in (False, True):
             worker = self._take()
             try:
-                answer = worker.ask(message, request["seconds"] + _GRACE_SECONDS)
+                answer = self._ask_worker(worker, request, gathering)
             except _Stalled:
                 self._discard(worker)
                 return {"died": int(signal.SIGALRM)}
@@ -171,6 +204,19 @@ class Compiler:
                     self._idle.append(worker)
                 return answer
         raise AssertionError("unreachable")
+
+    def _ask_worker(
+        self, worker: _Worker, request: dict[str, Any], gathering: Gathering
+    ) -> dict[str, Any]:
+        seconds = request["seconds"] + _GRACE_SECONDS
+        for known in (frozenset(worker.known), frozenset[str]()):
+            message = frame({**request, "documents": gathering.wire(known)})
+            answer = worker.ask(message, seconds)
+            if "lacks" not in answer:
+                worker.known |= gathering.digests
+                return answer
+            worker.known.clear()
+        return answer
 
     def _take(self) -> _Worker:
         with self._lock:
@@ -194,6 +240,7 @@ class _Worker:
 
     def __init__(self, command: Sequence[str]) -> None:
         self._ready = False
+        self.known: set[str] = set()  # digests of documents that it was given to keep
         environment = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
         self._process = subprocess.Popen(
             command,

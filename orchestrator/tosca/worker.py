@@ -4,6 +4,10 @@
 input it forks a child that may use so much time and memory and no more, and puts the child's
 answer, or how the child ended, on its standard output.  One template, one process: nothing that a
 template does to tosca-parser outlives it.
+
+Imported documents come with the request, and none is opened here.  Those that many templates
+share are kept, and once a child has read them within its limits, read here too, so that the next
+child finds them read.
 """
 
 from __future__ import annotations
@@ -20,13 +24,18 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.tosca.wire import ANSWER_BYTES, HEADER, encode, frame
 
+if TYPE_CHECKING:
+    from orchestrator.tosca.imports import Shelf
+
 Operation = Callable[[Mapping[str, Any]], Any]
 MEMORY_BYTES = 512 * 1024**2  # beyond what the warm process has
+KEPT_CHARACTERS = 16_000_000
+_ENDED = (b'{"died"', b'{"failed"')
 _PR_SET_PDEATHSIG = 1
 
 
@@ -37,13 +46,18 @@ def operations() -> dict[str, Operation]:
     for shipped in catalogue.templates():  # so that a request finds caches filled, modules loaded
         compile.compile_template(shipped.path.read_text(encoding="utf-8"), {}, shipped.path.name)
     return {
-        "compile": lambda q: compile.compile_template(q["template"], q["inputs"], q["file"]),
-        "describe": lambda q: compile.describe_template(q["template"], q["file"]),
+        "compile": lambda q: compile.compile_template(
+            q["template"], q["inputs"], q["file"], q["shelf"], q["origin"]
+        ),
+        "describe": lambda q: compile.describe_template(
+            q["template"], q["file"], q["shelf"], q["origin"]
+        ),
     }
 
 
 def serve(known: Mapping[str, Operation]) -> None:
     """Answer requests until standard input ends."""
+    documents = _Documents()
     source, sink = os.dup(0), os.dup(1)
     quiet = os.open(os.devnull, os.O_RDWR)
     os.dup2(quiet, 0)
@@ -52,8 +66,62 @@ def serve(known: Mapping[str, Operation]) -> None:
     gc.collect()
     gc.freeze()
     while (request := _receive(source)) is not None:
-        answer = _in_child(known, request, source)
+        shelf, lacking = documents.shelf(request.get("documents", ()))
+        if lacking:
+            _send(sink, frame({"lacks": lacking}))
+            continue
+        answer = _in_child(known, {**request, "shelf": shelf}, source)
         _send(sink, HEADER.pack(len(answer)) + answer)
+        if not answer.startswith(_ENDED):
+            documents.remember(shelf)
+
+
+class _Documents:
+    """Texts of imported documents that many templates share, by SHA-256."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+        self._remembered: set[str] = set()
+
+    def shelf(self, sent: Iterable[Mapping[str, Any]]) -> tuple[Shelf, list[str]]:
+        """What was sent as a shelf, and the digests of texts that must be sent again."""
+        from orchestrator.tosca.imports import Document
+        from orchestrator.tosca.names import Refusal
+
+        shelf: dict[str, Document | Refusal] = {}
+        lacking = []
+        for one in sent:
+            if "refused" in one:
+                shelf[one["name"]] = Refusal(*one["refused"])
+                continue
+            text = one["text"] if one["text"] is not None else self._texts.get(one["sha256"])
+            if text is None:
+                lacking.append(one["sha256"])
+                continue
+            if one["shared"]:
+                self._texts[one["sha256"]] = text
+            shelf[one["name"]] = Document(one["name"], one["sha256"], text, one["shared"])
+        return shelf, lacking
+
+    def remember(self, shelf: Shelf) -> None:
+        """Keep what shared documents mean; a child has read them and is none the worse for it."""
+        from orchestrator.tosca import compile, imports
+
+        shared = {
+            name: document
+            for name, document in shelf.items()
+            if isinstance(document, imports.Document) and document.shared
+        }
+        if all(document.sha256 in self._remembered for document in shared.values()):
+            return
+        if sum(map(len, self._texts.values())) > KEPT_CHARACTERS:
+            self._texts.clear()
+            self._remembered.clear()
+            imports.forget()
+        imports.remember(shared, compile.base_library())
+        self._remembered |= {document.sha256 for document in shared.values()}
+        gc.collect()
+        gc.freeze()
 
 
 def _in_child(known: Mapping[str, Operation], request: Mapping[str, Any], source: int) -> bytes:
@@ -99,6 +167,7 @@ def _collect(reader: int, source: int, child: int) -> bytes:
 
 def _answer(known: Mapping[str, Operation], request: Mapping[str, Any], writer: int) -> NoReturn:
     """In the child: limits, the work, the answer, the end."""
+    from orchestrator.tosca.imports import ImportsNeeded
     from orchestrator.tosca.problems import TemplateInvalid
 
     try:
@@ -107,6 +176,8 @@ def _answer(known: Mapping[str, Operation], request: Mapping[str, Any], writer: 
             answer: dict[str, Any] = {"value": encode(known[request["operation"]](request))}
         except TemplateInvalid as invalid:
             answer = {"problems": encode(invalid.problems)}
+        except ImportsNeeded as more:
+            answer = {"needs": more.needed}
         body = json.dumps(answer).encode()
     except MemoryError:
         body = b'{"died": "memory"}'
