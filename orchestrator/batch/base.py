@@ -30,9 +30,13 @@ class BatchPool(Protocol):
     :class:`orchestrator.errors.Retryable`; it is never an empty answer."""
 
     def demand(
-        self, need: Requirements, advertised: Mapping[str, str | int | float | bool]
+        self,
+        need: Requirements,
+        advertised: Mapping[str, str | int | float | bool],
+        start: str = "",
     ) -> Demand:
-        """The idle jobs that would match a machine with ``need`` that says ``advertised``."""
+        """The idle jobs that would match a machine with ``need`` that says ``advertised`` and lets
+        only those start that satisfy the ClassAd expression ``start``."""
         ...
 
     def machines(self) -> Sequence[Machine]:

@@ -94,12 +94,14 @@ class HTCondorPool:
     # --- what is seen ---
 
     def demand(
-        self, need: Requirements, advertised: Mapping[str, str | int | float | bool]
+        self,
+        need: Requirements,
+        advertised: Mapping[str, str | int | float | bool],
+        start: str = "",
     ) -> Demand:
         template = ads.template_ad(need, advertised, self._trust_domain)
-        seen = self._call(
-            self._queries, "demand", names=list(self._pool.schedds), template=template
-        )
+        names = list(self._pool.schedds)
+        seen = self._call(self._queries, "demand", names=names, template=template, start=start)
         groups = [(int(cores), int(memory), int(count)) for cores, memory, count in seen["shapes"]]
         return Demand(ads.shapes(groups), float(seen["oldest_wait"]))
 

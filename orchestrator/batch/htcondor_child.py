@@ -20,7 +20,7 @@ import htcondor2
 
 from orchestrator.batch import ads
 from orchestrator.batch.child import serve
-from orchestrator.errors import PortError, Retryable, Unauthorised
+from orchestrator.errors import PortError, Retryable, Terminal, Unauthorised
 
 # Looking costs the schedd time that grows with its queue: we take this share of it.
 SCHEDD_SHARE = 0.1
@@ -46,12 +46,13 @@ class IdleJobs:
     """The idle jobs of one schedd, alike ones together: (ad, jobs, the lowest job's id)."""
 
     groups: list[tuple[classad2.ClassAd, int, tuple[int, int] | None]]
+    told: frozenset[str]  # the attributes of jobs by which they were told apart, besides the usual
     seen_at: float
     cost: float
 
-    def is_current(self, now: float) -> bool:
+    def is_current(self, now: float, tell: frozenset[str]) -> bool:
         age = min(MAXIMUM_AGE_SECONDS, self.cost / SCHEDD_SHARE)
-        return now - self.seen_at < max(MINIMUM_AGE_SECONDS, age)
+        return tell <= self.told and now - self.seen_at < max(MINIMUM_AGE_SECONDS, age)
 
 
 @dataclass
@@ -74,15 +75,21 @@ class ScheddClient:
         except htcondor2.HTCondorException as error:
             raise explain(error, f"Schedd {self.name}") from None
 
-    def idle_jobs(self) -> IdleJobs:
+    def idle_jobs(self, tell: frozenset[str] = frozenset()) -> IdleJobs:
+        """The idle jobs, told apart by what they ask for and by the attributes in ``tell``."""
         now = time.monotonic()
-        if self.idle is None or not self.idle.is_current(now):
-            groups = self._count_idle()
+        if self.idle is None or not self.idle.is_current(now, tell):
+            groups = self._count_idle(tell)
             after = time.monotonic()
-            self.idle = IdleJobs(groups, after, after - now)
+            self.idle = IdleJobs(groups, tell, after, after - now)
         return self.idle
 
-    def _count_idle(self) -> list[tuple[classad2.ClassAd, int, tuple[int, int] | None]]:
+    def _count_idle(
+        self, tell: frozenset[str]
+    ) -> list[tuple[classad2.ClassAd, int, tuple[int, int] | None]]:
+        if tell:
+            # No autocluster need tell these apart before there is a machine that asks.
+            return self._grouped([*_SHAPE_BY, *sorted(tell)])
         # The schedd's own autoclusters are ready made but count jobs of any status, so they are
         # counted by status apart, which is still five times cheaper than to build the groups anew.
         counts = self.query(_IDLE, _COUNT_BY, opts=htcondor2.QueryOpt.GroupBy)
@@ -96,8 +103,14 @@ class ScheddClient:
             if all(ad["AutoClusterId"] in known for ad in counts):
                 return [_group(known[ad["AutoClusterId"]], ad) for ad in counts]
         # Jobs so new that they belong to no autocluster yet.
-        by = [*_COUNT_BY[:2], *_SHAPE_BY]
-        return [_group(ad, ad) for ad in self.query(_IDLE, by, opts=htcondor2.QueryOpt.GroupBy)]
+        return self._grouped(_SHAPE_BY)
+
+    def _grouped(
+        self, by: Sequence[str]
+    ) -> list[tuple[classad2.ClassAd, int, tuple[int, int] | None]]:
+        attributes = [*_COUNT_BY[:2], *by]
+        found = self.query(_IDLE, attributes, opts=htcondor2.QueryOpt.GroupBy)
+        return [_group(ad, ad) for ad in found]
 
     def idle_since(self, job: tuple[int, int]) -> float | None:
         """When the job became idle; asked once for each job."""
@@ -128,18 +141,25 @@ class PoolClient:
         self._knew_machines = False
         self._asked_to_drain: set[str] = set()  # addresses of startds
         self._collector_started: int | None = None
+        self._job_attributes: set[str] = set()  # that machines of ours ask about, in lower case
 
     # --- operations ---
 
     def demand(
-        self, collector: str, names: Sequence[str], template: dict[str, ads.Scalar]
+        self, collector: str, names: Sequence[str], template: dict[str, ads.Scalar], start: str
     ) -> dict[str, Any]:
         """Shapes [cores, memory, jobs] of the idle jobs that match, and the oldest one's wait."""
         machine = classad2.ClassAd(template)
-        machine["Requirements"] = classad2.ExprTree(ads.MACHINE_REQUIREMENTS)
+        requirements = f"{ads.MACHINE_REQUIREMENTS} && ({start or 'true'})"
+        try:
+            machine["Requirements"] = classad2.ExprTree(requirements)
+        except classad2.ClassAdException:
+            raise Terminal(f"{start!r} is not a ClassAd expression.") from None
+        self._job_attributes |= _job_attributes(machine)
         groups, oldest = [], None
         for schedd in self._all_schedds(collector, names):
-            matching = [g for g in schedd.idle_jobs().groups if _matches(machine, g[0])]
+            idle = schedd.idle_jobs(frozenset(self._job_attributes))
+            matching = [g for g in idle.groups if _matches(machine, g[0])]
             groups += [
                 (_evaluate(ad, "RequestCpus", 1), _evaluate(ad, "RequestMemory", 0), count)
                 for ad, count, _ in matching
@@ -359,6 +379,13 @@ def _evaluate(ad: classad2.ClassAd, name: str, default: int) -> int:
 
 def _text(ad: classad2.ClassAd, name: str) -> str:
     return str(_plain(ad, (name,)).get(name, ""))
+
+
+def _job_attributes(machine: classad2.ClassAd) -> set[str]:
+    """The attributes of jobs, besides the usual, that the machine's requirements ask about."""
+    asked = machine.externalRefs(machine.lookup("Requirements"))
+    names = {name.lower().removeprefix("target.") for name in asked if name}
+    return {n for n in names if not n.startswith("my.")} - {n.lower() for n in _SHAPE_BY}
 
 
 def _matches(machine: classad2.ClassAd, job: classad2.ClassAd) -> bool:

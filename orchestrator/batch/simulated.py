@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import classad2
+
+from orchestrator.batch import ads
 from orchestrator.batch.base import JoinCredential
-from orchestrator.errors import Retryable
+from orchestrator.errors import Retryable, Terminal
 from orchestrator.model import (
     Demand,
     DeploymentId,
@@ -32,11 +35,14 @@ class SimulatedPool:
         self._world = world
 
     def demand(
-        self, need: Requirements, advertised: Mapping[str, str | int | float | bool]
+        self,
+        need: Requirements,
+        advertised: Mapping[str, str | int | float | bool],
+        start: str = "",
     ) -> Demand:
         with self._world.lock:
             self._look()
-            jobs = [j for j in self._world.jobs.values() if _would_run(j, need, advertised)]
+            jobs = [j for j in self._world.jobs.values() if _would_run(j, need, advertised, start)]
             counts = Counter((job.cores, job.memory_mb) for job in jobs)
             shapes = tuple(JobShape(*shape, count) for shape, count in sorted(counts.items()))
             oldest = min((job.queued_at for job in jobs), default=None)
@@ -118,11 +124,31 @@ def _joined(host: SimulatedHost) -> bool:
 
 
 def _would_run(
-    job: SimulatedJob, need: Requirements, advertised: Mapping[str, str | int | float | bool]
+    job: SimulatedJob,
+    need: Requirements,
+    advertised: Mapping[str, str | int | float | bool],
+    start: str,
 ) -> bool:
     return (
         job.idle
+        and _may_start(job, need, advertised, start)
         and job.cores <= need.cores
         and job.memory_mb <= need.memory_mb
         and all(advertised.get(name) == value for name, value in job.requires.items())
     )
+
+
+def _may_start(
+    job: SimulatedJob,
+    need: Requirements,
+    advertised: Mapping[str, str | int | float | bool],
+    start: str,
+) -> bool:
+    if not start:
+        return True
+    machine = classad2.ClassAd(ads.template_ad(need, advertised))
+    asked = {"RequestCpus": job.cores, "RequestMemory": job.memory_mb, **job.requires}
+    try:
+        return classad2.ExprTree(start).eval(machine, classad2.ClassAd(asked)) is True
+    except classad2.ClassAdException:
+        raise Terminal(f"{start!r} is not a ClassAd expression.") from None

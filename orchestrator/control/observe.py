@@ -106,7 +106,7 @@ class Observer:
             quotas=quotas,
             machines={pool: future.result() for pool, future in machines.items()},
             demand=wishes,
-            reachable=_reachable(living, probes, answered),
+            reachable=_reachable(living, probes, answered) | self._enrolled(deployment.id, living),
             runs=runs,
             creates=creates,
             deletes=deletes,
@@ -156,8 +156,17 @@ class Observer:
         return [
             (node, self._threads.submit(self._ports.configurator.answers, node.address))
             for node in living
-            if node.state is NodeState.BOOTING and node.address and node.name not in answered
+            if node.state is NodeState.BOOTING
+            and node.address
+            and node.name not in answered
+            and node.site not in self._ports.pull
         ]
+
+    def _enrolled(self, id: DeploymentId, living: Iterable[Node]) -> frozenset[NodeName]:
+        """Hosts that configure themselves need no way in: they answer by asking."""
+        if any(node.site in self._ports.pull for node in living):
+            return self._repository.enrolled(id)
+        return frozenset()
 
     # --- pools ---------------------------------------------------------------------------------
 
@@ -174,7 +183,7 @@ class Observer:
             if port and group.pool and group.vacuum and not deployment.deleting:
                 key = ("demand", deployment.id, group.name)
                 advertised = {**self._known_beforehand(deployment, group), **group.advertised}
-                call = partial(port.demand, group.requirements, advertised)
+                call = partial(port.demand, group.requirements, advertised, group.start)
                 demand[group.name] = self._submit(key, call, now, _unseen_pool(group.pool))
         return demand
 
@@ -256,6 +265,9 @@ def _may_grow(
         return True
     live = Counter(node.group for node in living if node.state in LIVE)
     for group in deployment.spec.groups:
+        mine = [node for node in living if node.group == group.name and node.state in LIVE]
+        if any(node.outdated or node.made_for != group.requirements for node in mine):
+            return True
         users = {g.name for g in deployment.spec.groups if group.name in g.uses}
         used = any(node.group in users for node in living)
         if live[group.name] < (group.maximum if used else group.minimum):

@@ -105,7 +105,8 @@ class NodeGroup:
     that the hosts join, or None for hosts that only serve others.  ``uses`` names the groups whose
     addresses this one needs; a group under a vacuum policy without a pool lives as long as a
     group that uses it has nodes.  ``advertised`` is what its machines will say of themselves
-    (ClassAd attributes), so that demand can be matched before there is a machine.
+    (ClassAd attributes), and ``start`` the ClassAd expression that a job must satisfy to start on
+    one (empty: any does), so that demand can be matched before there is a machine.
     ``removal_list`` names the hosts, by name or id, that leave first when there are too many.
     """
 
@@ -118,6 +119,7 @@ class NodeGroup:
     uses: tuple[GroupName, ...] = ()
     site: SiteName | None = None
     advertised: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    start: str = ""
     removal_list: tuple[str, ...] = ()
 
     @property

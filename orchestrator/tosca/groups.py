@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import classad2
+
 from orchestrator.model import (
     Attribute,
     Concat,
@@ -75,6 +77,7 @@ class GroupMaker:
             uses=self._uses(host, members, made),
             site=self._site(host),
             advertised=self._advertised(members),
+            start=self._start(members),
         )
 
     def _role(self, template: NodeTemplate) -> str:
@@ -244,6 +247,20 @@ class GroupMaker:
             at.problem("The name of the pool must be known before there is a host.")
             return None
         return PoolName(name)
+
+    def _start(self, members: list[NodeTemplate]) -> str:
+        """Which jobs may start on a machine, as far as that is known before there is one."""
+        joining = next((member for member in members if self._joins(member)), None)
+        if joining is None or "start" not in joining.properties:
+            return ""
+        value = self._evaluator.property_value(joining, "start")
+        if is_late(value):
+            return ""
+        try:
+            classad2.ExprTree(str(value))
+        except classad2.ClassAdException:
+            joining.properties["start"].problem(f"{shown(value)} is not a ClassAd expression.")
+        return str(value)
 
     def _joins(self, member: NodeTemplate) -> bool:
         return self._library.derives("node_types", member.type, POOL_MEMBER)

@@ -99,10 +99,12 @@ def eventually(look: Callable[[], T | None], what: str) -> T:
     raise AssertionError(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s")
 
 
-def demand(world: PoolWorld, cores: int = 4, memory_mb: int = 2048, **more: Scalar) -> Demand:
+def demand(
+    world: PoolWorld, cores: int = 4, memory_mb: int = 2048, start: str = "", **more: Scalar
+) -> Demand:
     """The demand for machines like the world's own."""
     need = Requirements(cores=cores, memory_mb=memory_mb, disk_gb=10)
-    return world.pool.demand(need, {**world.advertised, **more})
+    return world.pool.demand(need, {**world.advertised, **more}, start)
 
 
 def machine(world: PoolWorld, node: NodeName) -> Machine | None:

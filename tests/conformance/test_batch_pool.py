@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pool_worlds import WORLDS, PoolWorld, demand, eventually, joined, machine
 
-from orchestrator.errors import Retryable
+from orchestrator.errors import Retryable, Terminal
 from orchestrator.model import JobShape, NodeName
 
 REAL = {"htcondor"}
@@ -72,6 +72,21 @@ def test_jobs_that_no_such_machine_could_run_are_no_demand(world: PoolWorld) -> 
     assert demand(world, cores=4, memory_mb=8192).jobs == 3
     assert demand(world, Colour="blue").jobs == 3
     assert demand(world, Colour="red").jobs == 1
+
+
+def test_jobs_that_may_not_start_on_such_a_machine_are_no_demand(world: PoolWorld) -> None:
+    world.submit(2, cores=1, memory_mb=64)
+    world.submit(3, cores=1, memory_mb=1024)
+    eventually(lambda: demand(world).jobs == 5, "all of them in the queue")
+    per_core = "TARGET.RequestMemory / TARGET.RequestCpus > 500"
+    assert demand(world, start=per_core).shapes == (JobShape(1, 1024, 3),)
+    assert demand(world, start=f"!({per_core})").shapes == (JobShape(1, 64, 2),)
+
+
+def test_a_start_that_is_no_expression_is_told_and_not_demand(world: PoolWorld) -> None:
+    world.submit(1)
+    with pytest.raises(Terminal, match="not a ClassAd expression"):
+        eventually(lambda: demand(world, start="TARGET.Owner ==").jobs, "a refusal")
 
 
 def test_a_machine_carries_the_name_of_its_node(world: PoolWorld) -> None:

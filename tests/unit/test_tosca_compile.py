@@ -179,6 +179,15 @@ def test_names_of_advertised_attributes_are_checked() -> None:
     assert "text, a number or a boolean" in problem.sentence
 
 
+def test_what_may_start_is_known_to_the_group_and_checked() -> None:
+    high = "pool: test\n        start: TARGET.RequestMemory > 2000"
+    assert (
+        compiled(spoilt("pool: test", high)).group("worker").start == "TARGET.RequestMemory > 2000"
+    )
+    problem = the_problem(spoilt("pool: test", "pool: test\n        start: TARGET.RequestMemory >"))
+    assert "is not a ClassAd expression" in problem.sentence
+
+
 def test_the_templates_of_the_documentation_compile() -> None:
     text = (Path(__file__).parents[2] / "docs" / "user" / "tosca.md").read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
