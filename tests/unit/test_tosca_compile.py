@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import classad2
 import pytest
 
 from orchestrator.model import Attribute, Concat, Requirements, VacuumPolicy
@@ -195,3 +196,12 @@ def test_the_templates_of_the_documentation_compile() -> None:
     assert compiled(whole, {"cores": 4}).group("worker").maximum == 10
     types = next(block for block in blocks if block.startswith("node_types"))
     assert compiled(whole + types).groups
+
+
+def test_no_job_is_for_both_kinds_of_worker_of_the_cms_site() -> None:
+    spec = _shipped("cms-ephemeral-site")
+    ordinary, high = spec.group("worker").start, spec.group("high_memory_worker").start
+    for memory in (1, 2048, 2049, 64000):
+        job = classad2.ClassAd({"RequestMemory": memory, "RequestCpus": 1})
+        here = [classad2.ExprTree(s).eval(classad2.ClassAd(), job) for s in (ordinary, high)]
+        assert sorted(here) == [False, True]
