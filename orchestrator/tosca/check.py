@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import SERVICE, Library, configure_of
+from orchestrator.tosca.definitions import Library, configure_of
 from orchestrator.tosca.header import top
 from orchestrator.tosca.imports import NOTHING, Shelf, imported_types
 from orchestrator.tosca.local_types import configure, local_types, schema
@@ -142,9 +142,6 @@ def _node(position: Cursor, library: Library) -> NodeTemplate | None:
         written = configure(keys["interfaces"])
         if position.report.count == before:
             implementation = configure_of(keys["interfaces"].value).implementation
-    realised = implementation or library.configure(node_type).implementation
-    if not library.is_host(node_type) and not realised:
-        _not_realisable(position, node_type, library)
     return NodeTemplate(
         name=position.name,
         type=node_type,
@@ -154,19 +151,6 @@ def _node(position: Cursor, library: Library) -> NodeTemplate | None:
         inputs=written.table() if written else {},
         implementation=implementation,
     )
-
-
-def _not_realisable(position: Cursor, node_type: str, library: Library) -> None:
-    cursor = position.get("type") or position
-    if library.derives("node_types", node_type, SERVICE):
-        cursor.problem(
-            f"{shown(node_type)} names no role that realises it.", "Use a type below it."
-        )
-    else:
-        cursor.problem(
-            f"Vacuo cannot make a {shown(node_type)}.",
-            f"It makes tosca.nodes.Compute and what derives from {SERVICE}.",
-        )
 
 
 def _type(position: Cursor, kind: str, library: Library) -> str | None:

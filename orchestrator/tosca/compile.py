@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from orchestrator.model import DeploymentSpec, Value
+from orchestrator.tosca.adapters import shipped
 from orchestrator.tosca.check import header, inputs, topology
 from orchestrator.tosca.conformance import conform, normative_types
 from orchestrator.tosca.cursor import Cursor
@@ -19,6 +20,7 @@ from orchestrator.tosca.groups import GroupMaker
 from orchestrator.tosca.imports import NOTHING, Shelf
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.read import Tree, read
+from orchestrator.tosca.realise import NO_MEANS, Means, realise
 from orchestrator.tosca.summary import InputSummary, TemplateSummary
 from orchestrator.tosca.topology import Topology
 from orchestrator.tosca.values import INVALID
@@ -31,28 +33,36 @@ def base_library() -> Library:
 
 
 def compile_template(
-    template: str, given: Mapping[str, Any], file: str, shelf: Shelf = NOTHING, origin: str = ""
+    template: str,
+    given: Mapping[str, Any],
+    file: str,
+    shelf: Shelf = NOTHING,
+    origin: str = "",
+    means: Means = NO_MEANS,
 ) -> DeploymentSpec:
     """Read, check and compile; raises :class:`TemplateInvalid` with all that is wrong.
 
     ``shelf`` holds the documents that it may import, by canonical name; ``origin`` is its own,
-    where it has one.  Raises :class:`ImportsNeeded` where the shelf lacks something.
+    where it has one; ``means`` is what the server has for foreign types.  Raises
+    :class:`ImportsNeeded` where the shelf lacks something.
     """
     report = Report(file)
     root = Cursor.root(_document(template, report), report)
     library, imports = header(root, base_library(), shelf, origin)
     if library is None:
         raise TemplateInvalid(report.problems)
-    found = topology(root, library, given, imports)
-    evaluator = Evaluator(found)
-    _evaluate_everything(found, evaluator)
-    maker = GroupMaker(found, evaluator)
+    adapters = shipped().with_parameters(means.parameters)
+    found = topology(root, adapters.amended(library), given, imports)
+    realised = realise(found, adapters, means.pins)
+    evaluator = Evaluator(realised.topology)
+    _evaluate_everything(realised.topology, evaluator)
+    maker = GroupMaker(realised.topology, evaluator)
     groups = maker.groups() if not report else ()
-    outputs = _outputs(found, evaluator)
+    outputs = _outputs(realised.topology, evaluator)
     report.raise_if_any()
-    conform(root, found, evaluator, given)
+    conform(root, found, Evaluator(found), given)
     report.raise_if_any()
-    return DeploymentSpec(found.description, groups, outputs, found.imports)
+    return DeploymentSpec(found.description, groups, outputs, found.imports, realised.notes)
 
 
 def describe_template(

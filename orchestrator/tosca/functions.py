@@ -177,9 +177,7 @@ class Evaluator:
         """The attributes of a node template that will be known once there is a host."""
         names = {"tosca_name": None}
         node_type = template.type
-        if self._library.is_host(node_type) or self._library.derives(
-            "node_types", node_type, SERVICE
-        ):
+        if self.topology.machine_of(template.name) is not None:
             names |= dict.fromkeys(RUNTIME)
         return names | self._pool_attributes(node_type)
 
@@ -203,7 +201,14 @@ class Evaluator:
             at.problem(f"Only {shown(template.name)} itself may know its {shown(reference.name)}.")
             return INVALID
         path = (reference.name, *(str(word) for word in reference.rest))
-        return Attribute(reference.template, path)
+        return Attribute(self._known_as(template), path)
+
+    def _known_as(self, template: NodeTemplate) -> str:
+        """The template by which a running deployment knows an attribute: foreign ones are not in
+        it, and theirs are those of their host."""
+        machine = self.topology.machine_of(template.name)
+        ours = self._library.derives("node_types", template.type, SERVICE)
+        return template.name if ours or machine is None else machine.name
 
     def _property(self, reference: Reference, at: Cursor) -> Value:
         template = self.topology.templates[reference.template]

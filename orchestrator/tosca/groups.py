@@ -23,7 +23,7 @@ from orchestrator.model import (
     Value,
 )
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import PLACEMENT, POOL_MEMBER, VACUUM
+from orchestrator.tosca.definitions import PLACEMENT, POOL_MEMBER, SERVICE, VACUUM
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.problems import shown
 from orchestrator.tosca.requirements import find_cycle
@@ -63,7 +63,8 @@ class GroupMaker:
         members = [
             template
             for name, template in self._topology.templates.items()
-            if self._machines.get(name) == host.name and template is not host
+            if self._machines.get(name) == host.name
+            and self._library.derives("node_types", template.type, SERVICE)
         ]
         made = {m.name: variables(m, self._topology, self._evaluator) for m in members}
         ordered = self._in_order(members, made)

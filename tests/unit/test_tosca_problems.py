@@ -98,7 +98,7 @@ MISTAKES = [
     ("- vacuo/types.yaml", "- ''", "''", "must name a file", "Write `- vacuo/types.yaml`."),
     ("- vacuo/types.yaml", "- { file: '' }", "file: ''", "must name a file", None),
     ("type: tosca.nodes.Compute", "type: tosca.nodes.BlockStorage\n      properties: {size: 1 GB}",
-     "BlockStorage", "Vacuo cannot make", None),
+     "BlockStorage", "which no role here realises", None),
     ("type: vacuo.nodes.ContainerRuntime", "type: vacuo.nodes.Service", "nodes.Service",
      "names no role", None),
     ("pool: test", "pool: test\n      interfaces: {Standard: {configure: rm -rf}}", "rm -rf",
