@@ -2,6 +2,7 @@
 """Write the variables' table of every role's README from its argument specs.
 
 python ansible/tools/readme.py           # rewrite the tables
+python ansible/tools/readme.py squid     # that of one role
 python ansible/tools/readme.py --check   # exit status 1 when one is out of date
 """
 
@@ -41,8 +42,16 @@ def rewritten(role: Path) -> str:
 
 def main(arguments: list[str]) -> int:
     status = 0
+    wanted = {argument for argument in arguments if not argument.startswith("-")}
     for role in sorted(path for path in ROLES.iterdir() if path.is_dir()):
-        readme, text = role / "README.md", rewritten(role)
+        if wanted and role.name not in wanted:
+            continue
+        readme = role / "README.md"
+        if not readme.exists():
+            print(f"{readme} is missing; begin it from that of another role")
+            status = 1
+            continue
+        text = rewritten(role)
         if readme.read_text() != text:
             if "--check" in arguments:
                 print(f"{readme} is out of date; run: python ansible/tools/readme.py")
