@@ -51,12 +51,34 @@ REGISTRY: dict[str, ReasonText] = {
         "has waited {oldest} s."
     ),
     "machine-requested": ReasonText("Node {node} was asked for at site {site}."),
-    "booting": ReasonText("Node {node} boots; its ssh does not answer yet.", "vacuo logs {node}"),
+    "booting": ReasonText(
+        "Node {node} boots; it neither answers on ssh nor asks for its configuration yet.",
+        "vacuo logs {node}",
+    ),
+    "pull-nothing": ReasonText("There is nothing to configure on node {node} now."),
+    "pull-waits": ReasonText(
+        "The configuration of node {node} waits for a value that is not known yet: {why}.",
+        "vacuo explain {node}",
+    ),
     "waiting-for-group": ReasonText(
         "Node {node} waits for group {group}, which has no address yet.",
         "vacuo status {deployment}",
     ),
     "configuring": ReasonText("Ansible configures node {node}.", "vacuo logs {node} --follow"),
+    "reconfiguring": ReasonText(
+        "Ansible changes the configuration of node {node}, which stays in service.",
+        "vacuo logs {node} --follow",
+    ),
+    "change-pending": ReasonText(
+        "{count} nodes of group {group} still have their earlier configuration; a few at a time "
+        "get the new one.",
+        "vacuo status {deployment} --watch",
+    ),
+    "rebuilding": ReasonText(
+        "{count} nodes of group {group} are replaced, one after the other, because the template "
+        "asks for another size, image or place.",
+        "vacuo status {deployment} --watch",
+    ),
     "joining": ReasonText(
         "Node {node} is configured and has not appeared in pool {pool} yet.", "vacuo logs {node}"
     ),
@@ -67,12 +89,25 @@ REGISTRY: dict[str, ReasonText] = {
     ),
     "lifetime-reached": ReasonText("Node {node} reached its lifetime of {seconds} s."),
     "no-longer-wanted": ReasonText("Node {node} is above what group {group} needs now."),
+    "replaced": ReasonText(
+        "Node {node} is not what group {group} asks for any more; another takes its place."
+    ),
     "no-dependants": ReasonText("No node uses group {group} any more."),
     "deployment-is-deleted": ReasonText("The deployment is being deleted."),
     # limits
     "at-maximum": ReasonText(
         "Group {group} has {count} nodes, its maximum, and more jobs wait.",
         "raise max_instances in the template and run: vacuo up TEMPLATE --update {deployment}",
+    ),
+    "maximum-draining": ReasonText(
+        "Group {group} may have {maximum} nodes, and {draining} of them finish their jobs before "
+        "they make room.",
+        "vacuo status {deployment} --watch",
+    ),
+    "rebuild-waits": ReasonText(
+        "The nodes of group {group} are to be replaced, and there is no room for another beside "
+        "them, nor may one be missing.",
+        "make room at the site, or ask for fewer nodes for a while",
     ),
     "quota-exhausted": ReasonText(
         "Site {site} has no room for another {flavour}: {why}.", "vacuo explain {deployment}"
@@ -97,10 +132,17 @@ REGISTRY: dict[str, ReasonText] = {
         "Site {site} refused node {node}: {why}.", "vacuo explain {deployment}"
     ),
     "boot-timed-out": ReasonText(
-        "Node {node} did not answer on ssh within {seconds} s and is replaced.", "vacuo logs {node}"
+        "Node {node} neither answered on ssh nor asked for its configuration within {seconds} s "
+        "and is replaced.",
+        "vacuo logs {node}",
     ),
     "configure-failed": ReasonText(
         "Ansible failed on node {node}: {why}.", "vacuo logs {node} --failed"
+    ),
+    "reconfigure-failed": ReasonText(
+        "Ansible could not change the configuration of node {node}: {why}. The other nodes are "
+        "left as they are, and it is tried again.",
+        "vacuo logs {node} --failed",
     ),
     "configure-lost": ReasonText(
         "The server stopped while it configured node {node}; the run starts again."

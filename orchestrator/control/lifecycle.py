@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from orchestrator.control.refresh import after_refresh
 from orchestrator.model import (
     Action,
     CreateInstance,
@@ -44,6 +45,8 @@ BEFORE_JOINED = frozenset(
     {NodeState.REQUESTED, NodeState.BOOTING, NodeState.CONFIGURING, NodeState.JOINING}
 )
 LIVE = BEFORE_JOINED | {NodeState.JOINED}
+# A node in one of these is configured anew where it stands: its state stays, its jobs run on.
+CONFIGURED = frozenset({NodeState.JOINING, NodeState.JOINED})
 STOPPED = frozenset({InstanceState.STOPPED, InstanceState.FAILED})
 
 
@@ -101,7 +104,11 @@ def advance(node: Node, sight: Sight, context: Context) -> Step:
     if node.state in (NodeState.PLANNED, NodeState.GONE):
         return Step(node)
     lost = _vanished(node, sight, context) or _powered_off(node, sight, context)
-    return lost if lost else _STEPS[node.state](node, sight, context)
+    if lost:
+        return lost
+    if node.refreshing and node.state in CONFIGURED:
+        return _refreshing(node, sight, context)
+    return _STEPS[node.state](node, sight, context)
 
 
 def retire(node: Node, context: Context, why: Reason) -> Step:
@@ -231,16 +238,32 @@ def _booting(node: Node, sight: Sight, context: Context) -> Step:
     return _wait(node, sight, reason("booting", node=node.name))
 
 
-def configure(node: Node, now: float) -> Node:
+def configure(node: Node, digest: str, now: float) -> Node:
     """The node enters its next configuration run; the plan collects such nodes into one action."""
     return replace(
         enter(node, NodeState.CONFIGURING, now, reason("configuring", node=node.name)),
         attempts=node.attempts + 1,
+        configured_as=digest,
     )
 
 
+def _refreshing(node: Node, sight: Sight, context: Context) -> Step:
+    """The node goes its way, and beside it a run changes its configuration."""
+    node, why, ready = after_refresh(node, _run_of(node, sight), context.now)
+    step = _STEPS[node.state](node, sight, context)
+    if step.node.state not in CONFIGURED:
+        return step
+    if why and sight.instance.is_fresh:
+        step = replace(step, node=replace(step.node, reason=why))
+    return replace(step, ready=ready and sight.instance.is_fresh)
+
+
+def _run_of(node: Node, sight: Sight) -> Run | None:
+    return sight.run if sight.run and sight.run.attempt == node.attempts else None
+
+
 def _configuring(node: Node, sight: Sight, context: Context) -> Step:
-    run = sight.run if sight.run and sight.run.attempt == node.attempts else None
+    run = _run_of(node, sight)
     if run is None or run.state is RunState.LOST:
         node = replace(node, reason=reason("configure-lost", node=node.name))
         return Step(node, ready=sight.instance.is_fresh)

@@ -38,7 +38,7 @@ def place(
     Offers with a known price come cheapest first; the order of the candidates (the sites' order in
     the configuration) decides between equals and where no price is known.
     """
-    offers, rejected = _split(group, candidates)
+    offers, rejected = split(group, candidates)
     room = dict(quotas)
     chosen: list[Offer] = []
     full: list[Rejection] = []
@@ -53,9 +53,10 @@ def place(
     return Placement(tuple(chosen), (*rejected, *full), room, why)
 
 
-def _split(
+def split(
     group: NodeGroup, candidates: Iterable[Offer | Rejection]
 ) -> tuple[Sequence[Offer], list[Rejection]]:
+    """The offers that ``group`` may take, best first, and why the others are not for it."""
     offers: list[Offer] = []
     rejected: list[Rejection] = []
     for candidate in candidates:

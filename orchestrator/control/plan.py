@@ -7,23 +7,20 @@ orphans are reaped, then the status follows from what the nodes have become.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
-from orchestrator.control import scaling
-from orchestrator.control.lifecycle import LIVE, Sight, advance, configure, retire
-from orchestrator.control.placement import place
+from orchestrator.control import renewal, scaling
+from orchestrator.control.configuring import configure_ready
+from orchestrator.control.growth import grow, room
+from orchestrator.control.lifecycle import LIVE, Sight, advance, retire
 from orchestrator.control.planning import Pass, alive
 from orchestrator.control.scaling import Wanted
 from orchestrator.control.standing import all_reasons, look_again, standing
+from orchestrator.control.wish import lost_addresses
 from orchestrator.model import (
-    ConfigureNodes,
-    CreateInstance,
     DeleteInstance,
     Deployment,
-    GroupName,
     Instance,
     Machine,
     Node,
@@ -31,18 +28,13 @@ from orchestrator.model import (
     NodeName,
     NodeState,
     Observed,
-    Offer,
     OutcomeKind,
     Patience,
     Plan,
-    Requirements,
     RevokeCredentials,
     Seen,
 )
 from orchestrator.reasons import reason
-
-GATHER_SECONDS = 2.0
-_BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 Thing = TypeVar("Thing", Instance, Machine)
 
@@ -55,18 +47,19 @@ def make_plan(
     work = Pass(deployment, seen, now, patience, before, room=seen.quotas)
     groups = _by_dependence(deployment.spec.groups)
     for node in work.before.values():
-        work.take(advance(node, _sight(work, node), work.context(_group(deployment, node))))
+        work.take(advance(node, _sight(work, node), work.context(work.group_of(node))))
     _tell_of_failed_deletions(work)
     if deployment.deleting:
         _empty(work)
     else:
+        renewal.mark(work)
         _retire_strangers(work)
         _retire_cut_off(work)
         for group in groups:
             _want(work, group)
         for group in reversed(groups):
             _scale(work, group)
-    _configure(work)
+    configure_ready(work)
     _reap_orphans(work)
     status, why = standing(work)
     changed = tuple(n for n in work.after.values() if n != work.before.get(n.name))
@@ -102,16 +95,8 @@ def _by_dependence(groups: Sequence[NodeGroup]) -> list[NodeGroup]:
     return ordered
 
 
-def _group(deployment: Deployment, node: Node) -> NodeGroup:
-    """The node's group; a group that an update took out of the template wants no nodes."""
-    for group in deployment.spec.groups:
-        if group.name == node.group:
-            return group
-    return NodeGroup(name=node.group, requirements=Requirements(), count=0, pool=node.pool)
-
-
 def _sight(work: Pass, node: Node) -> Sight:
-    group = _group(work.deployment, node)
+    group = work.group_of(node)
     machine = None
     if group.pool:
         machine = _only(work.machines(group.pool), node.name)
@@ -137,7 +122,7 @@ def _only(all_of_them: Observed[tuple[Thing, ...]], name: NodeName) -> Observed[
 def _empty(work: Pass) -> None:
     """Every node goes; hosts that serve others stay until those are gone."""
     for node in list(work.after.values()):
-        group = _group(work.deployment, node)
+        group = work.group_of(node)
         if not group.pool and not work.deployment.forced and _dependants(work, group):
             continue
         work.take(retire(node, work.context(group), reason("deployment-is-deleted")))
@@ -156,29 +141,30 @@ def _retire_strangers(work: Pass) -> None:
     for node in list(work.after.values()):
         if node.group not in names:
             why = reason("no-longer-wanted", node=node.name, group=node.group)
-            work.take(retire(node, work.context(_group(work.deployment, node)), why))
+            work.take(retire(node, work.context(work.group_of(node)), why))
 
 
 def _retire_cut_off(work: Pass) -> None:
-    """A node that was told of a cache which is gone is of no use: another takes its place, and is
-    told of the one there is."""
+    """A node that was told of a cache which is gone, where there is no other to tell it of, is of
+    no use: another takes its place, and is told of the one there will be."""
     for node in list(work.after.values()):
-        lost = sorted(set(node.uses) - _used_addresses(work, node))
-        if lost and node.state in LIVE:
-            group = _group(work.deployment, node)
-            why = reason("service-lost", node=node.name, address=", ".join(lost))
-            work.take(retire(node, work.context(group), why))
-            work.ready = [ready for ready in work.ready if ready.name != node.name]
+        group = work.group_of(node)
+        lost = lost_addresses(node, group, work.after.values())
+        if not lost or node.state not in LIVE or node.refreshing:
+            continue
+        if not work.listing(node.site).is_fresh:
+            continue
+        if node.state is NodeState.JOINED and _all_served(work, group):
+            continue  # it is told of them
+        work.give_up(node, group, reason("service-lost", node=node.name, address=", ".join(lost)))
 
 
-def _used_addresses(work: Pass, node: Node) -> set[str]:
-    """The addresses of the living nodes that a node's group uses."""
-    used = {name for name in _group(work.deployment, node).uses if name != node.group}
-    return {
-        other.address
-        for other in work.after.values()
-        if other.group in used and other.address and other.state in LIVE
-    }
+def _all_served(work: Pass, group: NodeGroup) -> bool:
+    return all(
+        any(node.state is NodeState.JOINED for node in work.of(used))
+        for used in group.uses
+        if used != group.name
+    )
 
 
 def _want(work: Pass, group: NodeGroup) -> None:
@@ -202,55 +188,54 @@ def _wanted(work: Pass, group: NodeGroup) -> Wanted:
 def _scale(work: Pass, group: NodeGroup) -> None:
     """Those who are used are placed before their users: a site must not fill up with workers that
     wait for a cache that has no room any more."""
+    renewal.give_up_unborn(work, group)
     wanted = work.wanted[group.name]
     nodes = work.of(group.name)
     live = [node for node in nodes if node.state in LIVE]
+    # Another stands beside the one it replaces.
+    beside = 1 if renewal.outdated(work, group) else 0
     if len(live) < wanted:
         _grow(work, group, nodes, wanted - len(live))
-    elif len(live) > wanted:
-        _shrink(work, group, nodes, wanted)
-    else:
+    elif len(live) > wanted + beside:
+        _shrink(work, group, nodes, wanted + beside)
+    elif not beside:
         _retire_idle(work, group, live)
+    _retire_named(work, group)
+    renewal.exchange(work, group)
 
 
 def _grow(work: Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> None:
-    if any(not _live(work, used) for used in group.uses if used != group.name):
-        return  # why there is none of those is told where they are placed
-    row, pause = scaling.backoff(nodes, work.now)
-    if pause > 0:
-        text = reason("too-many-failures", count=row, group=group.name, seconds=round(pause))
-        work.reasons.append(text)
-        return
-    if row:
-        more = 1  # after a failure one node tries the way for the others
-    alive = sum(node.state is not NodeState.GONE for node in work.after.values())
-    more = min(more, max(0, work.patience.nodes - alive))
-    placement = place(group, more, work.seen.offers.get(group.name, ()), work.room)
-    work.room = placement.room
-    work.placements[group.name] = placement
-    if placement.reason:
-        work.reasons.append(placement.reason)
-    for index, offer in enumerate(placement.chosen):
-        node = _new_node(work, group, offer, index)
-        work.after[node.name] = node
-        work.actions.append(CreateInstance(node.name))
-
-
-def _live(work: Pass, group: GroupName) -> bool:
-    return any(node.state in LIVE for node in work.of(group))
+    allowed = room(group, nodes)
+    if allowed < more:
+        draining = sum(node.state is NodeState.DRAINING for node in nodes)
+        fields = {"group": group.name, "maximum": group.maximum, "draining": draining}
+        work.reasons.append(reason("maximum-draining", **fields))
+    if allowed:
+        grow(work, group, min(more, allowed))
 
 
 def _shrink(work: Pass, group: NodeGroup, nodes: Sequence[Node], count: int) -> None:
     observed = work.machines(group.pool)
     if not observed.is_fresh:
         return
-    for node in scaling.surplus(nodes, observed.value, count):
+    for node in scaling.surplus(group, nodes, observed.value, count):
         if group.pool is None and group.vacuum:
             why = reason("no-dependants", group=group.name)
         else:
             why = reason("no-longer-wanted", node=node.name, group=group.name)
-        work.take(retire(node, work.context(group), why))
-        work.ready = [ready for ready in work.ready if ready.name != node.name]
+        work.give_up(node, group, why)
+
+
+def _retire_named(work: Pass, group: NodeGroup) -> None:
+    """Where jobs say how many nodes there are, those of the removal list go as soon as the promised
+    number does not need them."""
+    if group.pool is None or group.vacuum is None or not work.machines(group.pool).is_fresh:
+        return
+    live = [node for node in work.of(group.name) if node.state in LIVE]
+    named = [node for node in live if scaling.is_named(group, node)]
+    for node in named[: max(0, len(live) - group.minimum)]:
+        why = reason("no-longer-wanted", node=node.name, group=group.name)
+        work.give_up(node, group, why)
 
 
 def _retire_idle(work: Pass, group: NodeGroup, live: Sequence[Node]) -> None:
@@ -265,88 +250,6 @@ def _retire_idle(work: Pass, group: NodeGroup, live: Sequence[Node]) -> None:
     for node in scaling.idle_too_long(group, live, work.now)[: len(live) - group.minimum]:
         why = reason("no-longer-wanted", node=node.name, group=group.name)
         work.take(retire(node, work.context(group), why))
-
-
-def _new_node(work: Pass, group: NodeGroup, offer: Offer, index: int) -> Node:
-    unique = f"{_short(work.deployment.id)}-{_stamp(work.now)}{index}"
-    name = NodeName(f"{_host_word(group.name)}-{unique}")
-    return Node(
-        name=name,
-        deployment=work.deployment.id,
-        group=group.name,
-        site=offer.site,
-        flavour=offer.flavour,
-        cores=offer.cores,
-        memory_mb=offer.memory_mb,
-        state=NodeState.REQUESTED,
-        since=work.now,
-        created_at=work.now,
-        image=offer.image,
-        pool=group.pool,
-        reason=reason("machine-requested", node=name, site=offer.site),
-    )
-
-
-def _host_word(name: str) -> str:
-    """A group's name as part of a host name (RFC 1123: letters, digits, hyphens)."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:30] or "node"
-
-
-def _short(deployment: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", deployment.lower())[:6]
-
-
-def _stamp(now: float) -> str:
-    """The time in milliseconds, base 36: unique within a deployment, since passes do not overlap
-    and a pass adds the index."""
-    number = round(now * 1000)
-    digits = ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = _BASE36[digit] + digits
-    return digits
-
-
-# --- configuration, orphans, status -------------------------------------------------------------
-
-
-def _configure(work: Pass) -> None:
-    """All nodes that are ready go into one run, once the groups they use have addresses.
-
-    Hosts that were asked for together boot within moments of each other; a run for all of them
-    costs little more than one for the first, so the first waits a moment for the others.
-    """
-    ready = {node.name for node in work.ready}
-    booting = [n for n in work.after.values() if n.state is NodeState.BOOTING]
-    newest = max((node.since for node in booting), default=0.0)
-    others = [node for node in booting if node.name not in ready]
-    if others and work.now - newest < GATHER_SECONDS:
-        return
-    names = []
-    for node in work.ready:
-        node = work.after[node.name]
-        if node.state not in LIVE:
-            continue
-        missing = _missing_address(work, node)
-        if missing:
-            why = reason("waiting-for-group", node=node.name, group=missing)
-            if node.reason != why:
-                work.after[node.name] = replace(node, reason=why)
-            continue
-        addresses = tuple(sorted(_used_addresses(work, node)))
-        work.after[node.name] = replace(configure(node, work.now), uses=addresses)
-        names.append(node.name)
-    if names:
-        work.actions.append(ConfigureNodes(tuple(names)))
-
-
-def _missing_address(work: Pass, node: Node) -> str | None:
-    for used in _group(work.deployment, node).uses:
-        if used != node.group and not any(
-            other.address and other.state in LIVE for other in work.of(used)
-        ):
-            return used
-    return None
 
 
 def _reap_orphans(work: Pass) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.control.lifecycle import Context, Step
+from orchestrator.control.lifecycle import Context, Step, retire
 from orchestrator.control.placement import Placement
+from orchestrator.control.wish import configuration
 from orchestrator.model import (
     Action,
     Demand,
@@ -22,6 +23,7 @@ from orchestrator.model import (
     Patience,
     PoolName,
     Quota,
+    Requirements,
     Seen,
     SiteName,
 )
@@ -47,6 +49,25 @@ class Pass:
 
     def of(self, group: str) -> list[Node]:
         return [node for node in self.after.values() if node.group == group]
+
+    def group_of(self, node: Node) -> NodeGroup:
+        """The node's group; one that an update took out of the template wants no nodes."""
+        for group in self.deployment.spec.groups:
+            if group.name == node.group:
+                return group
+        return NodeGroup(name=node.group, requirements=Requirements(), count=0, pool=node.pool)
+
+    def is_stranger(self, node: Node) -> bool:
+        return all(group.name != node.group for group in self.deployment.spec.groups)
+
+    def digest(self, group: NodeGroup) -> str | None:
+        """What a host of ``group`` would be configured as now; None while that is not known."""
+        return configuration(self.deployment.spec, group, tuple(self.after.values()))
+
+    def give_up(self, node: Node, group: NodeGroup, why: Reason) -> None:
+        """Let the node go, and begin nothing more with it."""
+        self.take(retire(node, self.context(group), why))
+        self.ready = [ready for ready in self.ready if ready.name != node.name]
 
     def take(self, step: Step) -> None:
         self.after[step.node.name] = step.node

@@ -168,13 +168,33 @@ def idle_too_long(group: NodeGroup, live: Sequence[Node], now: float) -> list[No
     return [node for _, node in sorted(idle, key=lambda pair: pair[0])]
 
 
-def surplus(nodes: Sequence[Node], machines: Sequence[Machine], count: int) -> list[Node]:
-    """The live nodes to give up when only ``count`` are wanted: those not yet in service first
-    (the youngest), then those with the fewest running jobs."""
-    jobs = {machine.node: machine.jobs for machine in machines}
+def surplus(
+    group: NodeGroup, nodes: Sequence[Node], machines: Sequence[Machine], count: int
+) -> list[Node]:
+    """The live nodes to give up when only ``count`` are wanted."""
     live = [node for node in nodes if node.state in LIVE]
-    in_order = sorted(
-        live,
-        key=lambda n: (n.state is NodeState.JOINED, jobs.get(n.name, 0), -n.created_at, n.name),
+    return in_order_of_loss(group, live, machines)[: max(0, len(live) - count)]
+
+
+def in_order_of_loss(
+    group: NodeGroup, nodes: Iterable[Node], machines: Iterable[Machine]
+) -> list[Node]:
+    """``nodes`` in the order in which they can be missed: those of the removal list, those not yet
+    in service, those with the fewest running jobs, those to be replaced, the youngest."""
+    jobs = {machine.node: machine.jobs for machine in machines}
+    return sorted(
+        nodes,
+        key=lambda node: (
+            not is_named(group, node),
+            node.state is NodeState.JOINED,
+            jobs.get(node.name, 0),
+            not node.outdated,
+            -node.created_at,
+            node.name,
+        ),
     )
-    return in_order[: max(0, len(live) - count)]
+
+
+def is_named(group: NodeGroup, node: Node) -> bool:
+    """Whether the template's ``removal_list`` names the node, by its name or its instance's id."""
+    return node.name in group.removal_list or node.instance in group.removal_list

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.control import scaling
+from orchestrator.control.configuring import differs
+from orchestrator.control.growth import of_this_wish
+from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.planning import Pass, alive
 from orchestrator.model import DeploymentStatus, NodeGroup, NodeState
 from orchestrator.reasons import Reason
@@ -20,13 +23,24 @@ def standing(work: Pass) -> tuple[DeploymentStatus, Reason | None]:
         return _deletion_status(work)
     updating = current in (DeploymentStatus.UPDATE_IN_PROGRESS, DeploymentStatus.UPDATE_FAILED)
     verb = "UPDATE" if updating or current is DeploymentStatus.UPDATE_COMPLETE else "CREATE"
-    short = [g for g in work.deployment.spec.groups if _in_service(work, g) < g.minimum]
+    groups = work.deployment.spec.groups
+    short = [g for g in groups if _in_service(work, g) < g.minimum or _changes(work, g)]
     if not short:
         return DeploymentStatus(f"{verb}_COMPLETE"), None
     if current in (DeploymentStatus.CREATE_COMPLETE, DeploymentStatus.UPDATE_COMPLETE):
         return current, None  # it was up; what is missing now is being replaced
     why = _hopeless(work, short)
     return DeploymentStatus(f"{verb}_FAILED" if why else f"{verb}_IN_PROGRESS"), why
+
+
+def _changes(work: Pass, group: NodeGroup) -> bool:
+    """Whether a node of the group is not yet what the group asks for."""
+    digest = work.digest(group)
+    return any(
+        node.refreshing or node.outdated or differs(node, group, digest)
+        for node in work.of(group.name)
+        if node.state in LIVE
+    )
 
 
 def _in_service(work: Pass, group: NodeGroup) -> int:
@@ -36,10 +50,13 @@ def _in_service(work: Pass, group: NodeGroup) -> int:
 def _hopeless(work: Pass, groups: Sequence[NodeGroup]) -> Reason | None:
     for group in groups:
         nodes = work.of(group.name)
-        row, _ = scaling.backoff(nodes, work.now)
+        row, _ = scaling.backoff(of_this_wish(work, group), work.now)
         if row >= FAILED_AFTER:
             last = max((n for n in nodes if n.reason), key=lambda n: n.since)
             return last.reason
+        for node in nodes:
+            if node.failed_refreshes >= FAILED_AFTER and node.state in LIVE:
+                return node.reason
         placement = work.placements.get(group.name)
         if placement and placement.reason and placement.reason.code == "no-offer":
             return placement.reason

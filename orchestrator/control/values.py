@@ -9,7 +9,7 @@ join it: ``collector``, ``trust_domain``, ``join_credential``, ``administrator``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from orchestrator.model import (
     Join,
     Node,
     NodeGroup,
+    NodeState,
     Token,
     Value,
 )
@@ -49,7 +50,7 @@ class Scope:
             raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
         if self.node is not None and group.name == self.node.group:
             return self._pick(reference, {**host_attributes(self.node), **self.own})
-        nodes = [n for n in self.nodes if n.group == group.name and n.state in LIVE and n.address]
+        nodes = serving(node for node in self.nodes if node.group == group.name)
         name, *rest = reference.path
         if rest and rest[0].isdigit():  # one of the hosts, where each has one value
             values: Any = [self._pick(reference, host_attributes(n), [name]) for n in nodes]
@@ -75,6 +76,24 @@ class Scope:
 
 def _is_single(group: NodeGroup) -> bool:
     return group.maximum <= 1
+
+
+def serving(nodes: Iterable[Node]) -> list[Node]:
+    """Of the nodes of one group those that others should use: the living that have an address,
+    without the ones that are being replaced once another is in service."""
+    living = [node for node in nodes if node.state in LIVE and node.address]
+    lasting = [node for node in living if not node.outdated]
+    return lasting if any(node.state is NodeState.JOINED for node in lasting) else living
+
+
+def policy_attributes(group: NodeGroup) -> dict[str, int]:
+    """How long a host of the group may idle and live, in seconds; 0 is without an end."""
+    # A group with a promised floor must not lose it to idleness.
+    elastic = group.vacuum is not None and group.minimum == 0
+    return {
+        "idle_time": group.vacuum.idle_seconds if elastic and group.vacuum else 0,
+        "lifetime": group.vacuum.lifetime_seconds if group.vacuum else 0,
+    }
 
 
 def host_attributes(node: Node) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from orchestrator.model.identifiers import (
     Principal,
     SiteName,
 )
-from orchestrator.model.wished import DeploymentSpec
+from orchestrator.model.wished import DeploymentSpec, Requirements
 from orchestrator.reasons import Reason
 
 
@@ -51,7 +51,13 @@ class NodeState(StrEnum):
 
 @dataclass(frozen=True)
 class Node:
-    """One host of ours, from the decision to have it until its absence has been seen."""
+    """One host of ours, from the decision to have it until its absence has been seen.
+
+    ``made_for`` is what its flavour and image were chosen by; ``outdated`` says that its group now
+    asks for what only another host can give.  ``configured_as`` is the digest of the configuration
+    that its last run was decided for; ``refreshing`` says that such a run goes on, or is tried
+    again, while the node is in service, and ``failed_refreshes`` how often it failed in a row.
+    """
 
     name: NodeName
     deployment: DeploymentId
@@ -74,6 +80,11 @@ class Node:
     uses: tuple[str, ...] = ()  # the addresses, of groups it uses, that it was configured with
     retry_at: float = 0.0  # nothing is tried again before
     reason: Reason | None = None
+    made_for: Requirements | None = None
+    outdated: bool = False
+    configured_as: str = ""
+    refreshing: bool = False
+    failed_refreshes: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.control.growth import ceiling
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.plan import make_plan
+from orchestrator.control.wish import configuration, used_addresses
 from orchestrator.model import (
     CreateInstance,
     DeleteInstance,
@@ -84,7 +86,6 @@ def nodes(draw: st.DrawFn) -> list[Node]:
             deployment=ID,
             group=GroupName(name.partition("-")[0]),
             site=SITE,
-            flavour="any",
             cores=2,
             memory_mb=2048,
             state=draw(st.sampled_from([s for s in NodeState if s is not NodeState.PLANNED])),
@@ -97,6 +98,13 @@ def nodes(draw: st.DrawFn) -> list[Node]:
             retry_at=NOW + draw(st.sampled_from([-1, 5])),
             idle_since=draw(st.sampled_from([None, NOW - 5, NOW - 500])),
             missing_since=draw(st.sampled_from([None, NOW - 5, NOW - 500])),
+            made_for=draw(st.sampled_from([None, Requirements(2, 2048), Requirements(1, 512)])),
+            outdated=draw(st.booleans()),
+            configured_as=draw(st.sampled_from(["", "an earlier wish"])),
+            refreshing=draw(st.booleans()),
+            failed_refreshes=draw(st.sampled_from([0, 3])),
+            uses=draw(st.sampled_from([(), ("192.0.2.1",), ("192.0.2.9",)])),
+            flavour=draw(st.sampled_from(["any", "another"])),
         )
         for name in draw(st.lists(st.sampled_from(NAMES), unique=True))
     ]
@@ -184,6 +192,10 @@ def test_never_above_a_maximum_or_a_quota(wish, before, sight) -> None:
         assert live <= max(
             group.maximum, sum(n.group == group.name and n.state in LIVE for n in before)
         )
+        there = [n for n in after(before, plan).values() if n.group == group.name]
+        machines = sum(n.state in LIVE or n.state is NodeState.DRAINING for n in there)
+        if any(n.group == group.name for n in new):
+            assert machines <= max(ceiling(group), group.minimum + machines - live)
     quota = sight.quotas[SITE]
     if new:
         assert quota.is_fresh
@@ -261,6 +273,33 @@ def test_a_busy_node_is_drained_before_it_is_deleted(wish, before, sight) -> Non
 
 @many
 @given(wishes, nodes(), seen())
+def test_a_floor_is_never_given_up_for_an_update(wish, before, sight) -> None:
+    """Of a group that promises a number, nobody in service goes unless it broke or more remain."""
+    promised = replace(worker_group, vacuum=VacuumPolicy(2, 3, 60, 50_000), uses=())
+    wish = replace(wish, spec=DeploymentSpec("", (promised,)), status=statuses_of_updates[0])
+    before = [replace(n, uses=(), idle_since=None) for n in before if n.group == WORKER]
+    running = tuple(instance(node.name, InstanceState.RUNNING) for node in before)
+    machines = tuple(machine(node.name, 1) for node in before)
+    sight = replace(
+        sight,
+        instances={SITE: Observed.fresh(running, NOW)},
+        machines={POOL: Observed.fresh(machines, NOW)},
+    )
+    plan = make_plan(wish, before, sight, NOW, PATIENCE)
+    joined = {n.name for n in before if n.state is NodeState.JOINED}
+    left = {
+        name
+        for name, node in after(before, plan).items()
+        if name in joined and node.state is NodeState.JOINED
+    }
+    assert len(left) >= min(len(joined), 2)
+
+
+statuses_of_updates = (DeploymentStatus.UPDATE_IN_PROGRESS,)
+
+
+@many
+@given(wishes, nodes(), seen())
 def test_an_instance_that_nobody_knows_is_reaped_at_once(wish, before, sight) -> None:
     stranger = instance(NodeName("stranger"), InstanceState.RUNNING)
     sight = replace(sight, instances={SITE: Observed.fresh((stranger,), NOW)})
@@ -277,6 +316,16 @@ def test_a_node_never_goes_back(wish, before, sight) -> None:
     for node in plan.nodes:
         if node.name in was:
             assert order.index(node.state) >= order.index(was[node.name].state)
+
+
+def as_wished(node: Node, spec: DeploymentSpec, everybody: list[Node]) -> Node:
+    group = spec.group(node.group)
+    return replace(
+        node,
+        made_for=group.requirements,
+        configured_as=configuration(spec, group, everybody) or "",
+        uses=used_addresses(group, everybody),
+    )
 
 
 def test_the_plan_of_a_converged_world_is_empty() -> None:
@@ -306,8 +355,8 @@ def test_the_plan_of_a_converged_world_is_empty() -> None:
         machines={POOL: Observed.fresh((machine(NAMES[0], 1),), NOW)},
         demand={WORKER: Observed.fresh(Demand(), NOW)},
     )
-    plan = make_plan(
-        deployment(DeploymentStatus.CREATE_COMPLETE), [joined, served], sight, NOW, PATIENCE
-    )
+    wish = deployment(DeploymentStatus.CREATE_COMPLETE)
+    known = [as_wished(node, wish.spec, [joined, served]) for node in (joined, served)]
+    plan = make_plan(wish, known, sight, NOW, PATIENCE)
     assert plan.empty
     assert plan.status is DeploymentStatus.CREATE_COMPLETE
