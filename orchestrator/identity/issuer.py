@@ -36,8 +36,9 @@ from orchestrator.identity.issuer_grants import (
     User,
     authorization_server,
 )
-from orchestrator.identity.keys import LocalKeys, is_loopback
+from orchestrator.identity.keys import LocalKeys
 from orchestrator.identity.policy import Access, access
+from orchestrator.outbound import is_loopback
 from orchestrator.settings import Issuer, Settings
 
 ALGORITHM = "ES256"

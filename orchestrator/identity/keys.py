@@ -7,7 +7,6 @@ one id) are left out, as if the issuer had not published them.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import threading
 import time
@@ -21,6 +20,7 @@ import httpx
 import jwt
 
 from orchestrator.identity.claims import shown
+from orchestrator.outbound import is_loopback
 from orchestrator.settings import Issuer
 
 # From the WLCG token profile: refreshed every 6 h, valid for 2 d when the issuer is away.
@@ -67,18 +67,6 @@ class KeySource(Protocol):
 
 
 Fetch = Callable[[str], bytes]
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether ``host``, a name or an address without a port, can only be this machine."""
-    if host is None:
-        return False
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def is_safe_url(url: object) -> bool:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 POOL_OPTIONS = ("join_token_file",)
+ON_THIS_MACHINE = ("local", "simulated")
 
 
 def _host_and_port(text: str) -> str:
@@ -41,7 +42,8 @@ def _http_url(text: str) -> str:
 
 
 def _host_pattern(text: str) -> str:
-    if not re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]", text):
+    name = r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\]"
+    if not re.fullmatch(rf"({name})(:[0-9]{{1,5}})?", text):
         raise PydanticCustomError("host", "must be a host such as example.org or *.example.org")
     return text
 
@@ -92,6 +94,14 @@ class Site(_Section):
     network: str = Field("vacuo", description="local: the name of the hosts' network.")
     subnet: Annotated[str, AfterValidator(_ipv4_network)] = Field(
         "10.93.0.0/24", description="local: the addresses of that network."
+    )
+    configure: Literal["push", "pull"] = Field(
+        "push",
+        description="Whether this server configures the hosts over ssh, or they do it themselves "
+        "(docs/admin/pull.md).",
+    )
+    pull_url: Annotated[str, AfterValidator(_http_url)] | None = Field(
+        None, description="Where its hosts reach this API, if not at `public_url`."
     )
     options: dict[str, Any] = Field(
         default_factory=dict, description="What only this provider understands."
@@ -230,6 +240,24 @@ class Settings(_Section):
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data_directory / 'vacuo.db'}"
+
+    def pull_url(self, site: Site) -> str | None:
+        """Where hosts of ``site`` ask for their configuration; None where they do not."""
+        return (site.pull_url or self.url) if site.configure == "pull" else None
+
+    @model_validator(mode="after")
+    def _bundles_travel_safely(self) -> Settings:
+        """They hold secrets; only the hosts of this very machine may do without https."""
+        for index, site in enumerate(self.sites):
+            url = self.pull_url(site)
+            if url and site.provider not in ON_THIS_MACHINE and not url.startswith("https:"):
+                raise PydanticCustomError(
+                    "pull_url",
+                    "hosts that configure themselves fetch secrets there: it must begin with "
+                    "https://",
+                    {"at": ("sites", index, "pull_url")},
+                )
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Settings:

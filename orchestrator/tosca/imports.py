@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -64,12 +64,14 @@ class ImportsNeeded(Exception):
 class Layer:
     """The types that a document brings with all that it imports in turn, and what is wrong.
 
-    ``files`` are (name, SHA-256) of every document that was read for it.
+    ``files`` are (name, SHA-256) of every document that was read for it; ``notes`` are sentences
+    about what is odd in them.
     """
 
     sections: Mapping[str, Mapping[str, Any]]
     files: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,17 @@ class _Wanted:
     prefix: str = ""
 
 
-# What a warm worker keeps for the children that it forks, by SHA-256: see `remember`.
-_trees: dict[str, tuple[Tree | None, tuple[Problem, ...]]] = {}
+@dataclass(frozen=True)
+class _Read:
+    """A document once it is read; without a tree where there is none to speak of."""
+
+    tree: Tree | None
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+# What a warm worker keeps for the children that it forks, by name and SHA-256: see `remember`.
+_trees: dict[tuple[str, str], _Read] = {}
 _layers: dict[tuple[str, str], Layer] = {}
 
 
@@ -101,6 +112,7 @@ def imported_types(
     if walk.missing:
         raise ImportsNeeded(tuple(walk.missing))
     root.report.adopt(layer.problems)
+    root.report.notes |= dict.fromkeys(layer.notes)
     library = base.with_types(layer.sections) if layer.sections else base
     files = tuple((names.shown(name), digest) for name, digest in sorted(layer.files))
     return (library if root.report.count == before else None), files
@@ -114,7 +126,7 @@ def remember(shelf: Shelf, base: Library) -> None:
     walk = _Walk(base, shelf)
     for name, document in shelf.items():
         if isinstance(document, Document):
-            _trees.setdefault(document.sha256, _read(document))
+            _trees.setdefault((name, document.sha256), _read(document))
             layer = walk.layer(document, ())
             if layer is not None and not layer.problems:
                 _layers[name, document.sha256] = layer
@@ -140,13 +152,15 @@ class _Walk:
         sections: Sections = {}
         files: dict[str, str] = {}
         problems: dict[Problem, None] = {}
+        notes: dict[str, None] = {}
         for wanted in _entries(root, origin):
             layer = self._brought(wanted, chain)
             if layer is not None:
                 files.update(layer.files)
                 problems |= dict.fromkeys(layer.problems)
+                notes |= dict.fromkeys(layer.notes)
                 _merge(sections, _prefixed(layer.sections, wanted.prefix), wanted)
-        return Layer(sections, tuple(files.items()), tuple(problems))
+        return Layer(sections, tuple(files.items()), tuple(problems), tuple(notes))
 
     def _brought(self, wanted: _Wanted, chain: tuple[str, ...]) -> Layer | None:
         """The layer of one entry; None where there is none, which is reported or missing."""
@@ -199,11 +213,11 @@ class _Walk:
         return True
 
     def _check(self, document: Document, chain: tuple[str, ...]) -> Layer | None:
-        tree, problems = _trees.get(document.sha256) or _read(document)
+        found = _trees.get((document.name, document.sha256)) or _read(document)
         report = Report(names.shown(document.name))
-        report.adopt(tuple(replace(problem, file=report.file) for problem in problems))
+        report.adopt(found.problems)
         own: tuple[tuple[str, str], ...] = ((document.name, document.sha256),)
-        if tree is None or report or top(root := Cursor.root(tree, report)) is None:
+        if found.tree is None or report or top(root := Cursor.root(found.tree, report)) is None:
             return Layer({}, own, report.problems)
         before = len(self.missing)
         below = self.below(root, document.name, (*chain, document.name))
@@ -213,7 +227,12 @@ class _Walk:
         root = root.replaced(_without(root.tree, self._base))
         checked = local_types(root, library) if not report else None
         sections = _own(root, checked, below.sections) if checked else below.sections
-        return Layer(sections, (*own, *below.files), (*below.problems, *report.problems))
+        return Layer(
+            sections,
+            (*own, *below.files),
+            (*below.problems, *report.problems),
+            (*below.notes, *found.notes, *report.notes),
+        )
 
 
 def _own(
@@ -228,15 +247,15 @@ def _own(
     return found
 
 
-def _read(document: Document) -> tuple[Tree | None, tuple[Problem, ...]]:
-    report = Report(document.name)
+def _read(document: Document) -> _Read:
+    report = Report(names.shown(document.name))
     try:
-        tree = read(document.text, report)
+        tree = read(document.text, report, last_wins=True)
     except TemplateInvalid as invalid:
-        return None, invalid.problems
+        return _Read(None, invalid.problems)
     if tree is None:
         report.add(START, (), "The imported document is empty.")
-    return tree, report.problems
+    return _Read(tree, report.problems, tuple(report.notes))
 
 
 def _without(tree: Tree, base: Library) -> Tree:

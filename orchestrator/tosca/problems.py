@@ -79,6 +79,7 @@ class Report:
         self._problems: dict[Problem, None] = {}
         self._adopted: dict[Problem, None] = {}
         self.count = 0  # of all that were added, kept or not
+        self.notes: dict[str, None] = {}
 
     def add(self, mark: Mark, path: Path, sentence: str, suggestion: str = "") -> None:
         self.count += 1
@@ -86,6 +87,11 @@ class Report:
             where = dotted(path)
             problem = Problem(self.file, mark.line, mark.column, where, sentence, suggestion)
             self._problems[problem] = None
+
+    def note(self, mark: Mark, sentence: str) -> None:
+        """Something that is no problem, and that whoever sent the template should know."""
+        if len(self.notes) < self._limit:
+            self.notes[f"{self.file}:{mark.line}:{mark.column}: {sentence}"] = None
 
     def adopt(self, problems: Iterable[Problem]) -> None:
         """Take over problems of other files, in their order; they stand after those of this one."""

@@ -60,14 +60,16 @@ class Listing:
 Tree = Scalar | Table | Listing
 
 
-def read(text: str, report: Report) -> Tree | None:
+def read(text: str, report: Report, *, last_wins: bool = False) -> Tree | None:
     """The one document in ``text``; None where there is none.
 
     Raises :class:`TemplateInvalid` where it is not YAML or too large to be expanded; other
-    problems (duplicate keys, keys that are not text) go into ``report``.
+    problems (duplicate keys, keys that are not text) go into ``report``.  With ``last_wins`` a
+    duplicate key is a note only, and its last value counts: for documents that whoever sends the
+    template cannot change.
     """
     try:
-        return _Composer(text, report).document()
+        return _Composer(text, report, last_wins).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = Mark(mark.line + 1, mark.column + 1) if mark else START
@@ -99,7 +101,8 @@ def tree_of(value: Any, mark: Mark) -> Tree:
 class _Composer:
     """Builds the tree from parser events; recursion is bounded by ``DEPTH``."""
 
-    def __init__(self, text: str, report: Report) -> None:
+    def __init__(self, text: str, report: Report, last_wins: bool) -> None:
+        self._last_wins = last_wins
         self._events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
         self._report = report
         self._anchors: dict[str, tuple[Tree, int, int]] = {}  # tree, expanded size, height
@@ -193,7 +196,11 @@ class _Composer:
             elif name in entries:
                 first = entries[name][0].line
                 sentence = f"The key {shown(name)} stands here twice; the first is in line {first}."
-                self._report.add(key.mark, (*path, name), sentence, "Remove one of them.")
+                if self._last_wins:
+                    self._report.note(key.mark, f"{sentence} This one counts.")
+                    entries[name] = (key.mark, value)
+                else:
+                    self._report.add(key.mark, (*path, name), sentence, "Remove one of them.")
             else:
                 entries[name] = (key.mark, value)
         for table in merged:
