@@ -42,6 +42,19 @@ class NotFound(UserError):
         super().__init__(what, attempt=attempt, code="not-found", status=404)
 
 
+class NodeRefused(UserError):
+    """The credential of a node that configures itself is worth nothing, for whatever reason."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This credential is not accepted.",
+            "It was used, has expired, or is not one of this server.",
+            "see docs/admin/pull.md",
+            code="credential-invalid",
+            status=401,
+        )
+
+
 class Conflict(UserError):
     """The request does not fit the state of the thing."""
 

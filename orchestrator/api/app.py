@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, Response, current_app, g, request
 
 from orchestrator import logs
-from orchestrator.api import about, deployments, events, plans, problems, resources
+from orchestrator.api import about, deployments, events, plans, problems, pull, resources
 from orchestrator.api.requests import (
     Services,
     StrictRequest,
@@ -68,7 +68,7 @@ def create_app(
     app.before_request(_admit)
     app.after_request(_finish)
     app.teardown_request(_end)
-    for part in (deployments, resources, plans, events, about):
+    for part in (deployments, resources, plans, events, pull, about):
         app.register_blueprint(part.blueprint)
     if issuer is not None:
         app.register_blueprint(issuer.blueprint)
@@ -91,6 +91,9 @@ def _admit() -> None:
     rule = access_of(_view())
     if rule is None:
         raise NotFound("There is nothing at this path.")
+    if rule.is_a_nodes:
+        pull.admit(rule)
+        return
     if not rule.needs_token:
         return
     g.caller = services().validator.validate(request.headers.get("Authorization"))

@@ -79,6 +79,41 @@ class NoQuery(_Wire):
     """No query parameter is understood."""
 
 
+class EnrolmentBody(_Wire):
+    """What a node shows beside its one-time credential."""
+
+    secret_sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal, of what it made up."
+    )
+
+
+class ReportedTask(_Wire):
+    """One task that ended on a node."""
+
+    role: str = Field("", max_length=200, pattern=r"^[A-Za-z0-9_.]*$")
+    task: str = Field(max_length=2000)
+    status: Literal["ok", "changed", "skipped", "failed", "finished"]
+    message: str = Field("", max_length=2000)
+    seconds: float = Field(0.0, ge=0, le=1e6)
+
+
+_PublicKey = Annotated[
+    str,
+    Field(
+        max_length=1000,
+        pattern=r"^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,3}$",
+    ),
+]
+
+
+class ReportBody(_Wire):
+    """Events of a run, in order; ``first`` is the number of the first of them in the run."""
+
+    first: int = Field(ge=0, le=100_000)
+    events: list[ReportedTask] = Field(max_length=200)
+    host_keys: list[_PublicKey] = Field(default_factory=list, max_length=8)
+
+
 class PageQuery(_Wire):
     page: int = Field(0, ge=0, le=1_000_000)
     size: int = Field(10, ge=1, le=MAXIMUM_PAGE)
@@ -423,3 +458,26 @@ class Problem(_Answer):
     message: str
     correlation: str
     errors: list[ErrorEntry]
+
+
+# --- nodes that configure themselves ------------------------------------------------------------
+
+
+class Enrolled(_Answer):
+    node: str
+
+
+class NotYet(_Answer):
+    reason: str
+
+
+class Bundle(_Answer):
+    run: str
+    reporter: str
+    archive: str
+    sha256: str
+    seconds: float
+
+
+class Reported(_Answer):
+    known: int

@@ -76,6 +76,12 @@ CODES: dict[str, Code] = {
         "The token is not accepted",
         "It is not a token of an issuer that this server trusts, or it is not meant for it.",
     ),
+    "credential-invalid": Code(
+        401,
+        "The node's credential is not accepted",
+        "It was used, has expired, belongs to a node that is to be deleted or to a run that is "
+        "over, or is not one of this server.",
+    ),
     "token-expired": Code(401, "The token has expired", "Log in again: `vacuo login`."),
     "forbidden": Code(403, "This is not allowed", "The token is good and does not allow this."),
     "not-found": Code(

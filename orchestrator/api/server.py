@@ -22,6 +22,7 @@ from gunicorn.app.base import BaseApplication
 from orchestrator import logs
 from orchestrator.api.app import create_app
 from orchestrator.api.requests import Services
+from orchestrator.configure.playbooks import pins
 from orchestrator.control import assembly
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.engine import InProcessEngine
@@ -38,6 +39,7 @@ from orchestrator.reasons import reason
 from orchestrator.settings import Settings, check_files
 from orchestrator.store.lock import ServerLock
 from orchestrator.store.repository import Repository
+from orchestrator.tosca.means import Means
 from orchestrator.tosca.sandbox import Compiler
 
 log = logging.getLogger(__name__)
@@ -82,13 +84,22 @@ def assemble(settings: Settings) -> Running:
     def wake(id: DeploymentId) -> None:
         engine.wake(id)
 
-    executor = Executor(ports, repository, Configuration(ports, repository, wake))
+    configuration = Configuration(ports, repository, wake)
+    executor = Executor(ports, repository, configuration)
     loop = Loop(repository, observer, executor, holder, patience(settings))
     engine = InProcessEngine(loop.run_once, _PassFailures(repository), ENGINE_THREADS)
-    compiler = Compiler(settings.limits)
+    compiler = Compiler(settings.limits, means=lambda: _means(settings))
     compiler.warm()
     orchestrator = Orchestrator(
-        settings, repository, ports, compiler, loop, observer, wake, lambda: engine.alive
+        settings,
+        repository,
+        ports,
+        compiler,
+        loop,
+        observer,
+        wake,
+        lambda: engine.alive,
+        pulling=configuration.pulling,
     )
     issuer = development.build(settings) if settings.development_issuer else None
     validator = TokenValidator(settings.issuers, own=issuer)
@@ -224,3 +235,8 @@ def _refuse_taken_address(settings: Settings) -> None:
             "stop what uses the port, or set another with VACUO_LISTEN=127.0.0.1:PORT",
             code="address-taken",
         ) from None
+
+
+def _means(settings: Settings) -> Means:
+    """What there is for foreign types now: a pinned file that has changed is not."""
+    return Means(settings.templates.parameters, pins(settings.templates.playbooks))

@@ -101,6 +101,8 @@ def operation(
         statuses = {500, *errors}
         if rule.needs_token:
             statuses |= {400, 401, 503}
+        if rule.is_a_nodes:
+            statuses |= {400, 401}
         if rule is Access.OWNER:
             statuses |= {404}
         if "json" in takes:
@@ -113,7 +115,7 @@ def operation(
         validated = _tree.validate(
             resp=Response(**bodies),
             tags=(blueprint.name,),
-            security={"bearer": []} if rule.needs_token else {},
+            security={"bearer": []} if rule.needs_token or rule.is_a_nodes else {},
             operation_id=view.__name__,
         )(view)
         media = {s: body for s, body in answers.items() if isinstance(body, str)}

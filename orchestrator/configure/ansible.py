@@ -29,8 +29,14 @@ from typing import IO, Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.configure import run_files, supervisor
-from orchestrator.configure.base import HostToConfigure, TaskEvent, TaskStatus
+from orchestrator.configure import bundle, run_files, supervisor
+from orchestrator.configure.base import (
+    Bundle,
+    HostToConfigure,
+    PullOrder,
+    TaskEvent,
+    TaskStatus,
+)
 from orchestrator.configure.run_events import Progress, redactor
 from orchestrator.configure.run_files import RunSettings
 from orchestrator.configure.ssh import answers
@@ -86,8 +92,13 @@ class AnsibleConfigurator:
         """Whether the next run tries Mitogen."""
         return bool(self._mitogen_plugins)
 
-    def bootstrap(self) -> UserData:
-        return UserData(authorized_keys=(_public_line(self._private_key()),))
+    def bootstrap(self, order: PullOrder | None = None) -> UserData:
+        keys = (_public_line(self._private_key()),)
+        return bundle.user_data(order, keys) if order else UserData(authorized_keys=keys)
+
+    def bundle(self, host: HostToConfigure) -> Bundle:
+        run_files.check_calls(host, self._roles)
+        return bundle.pack(host, _collection_source())
 
     def key_file(self) -> str:
         return str(self._private_key())

@@ -53,9 +53,37 @@ class TaskEvent:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class PullOrder:
+    """Where a host that configures itself asks for its bundle, and what it shows once."""
+
+    url: str
+    credential: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """All that a host needs to configure itself, secrets too, as a tar.gz; and its SHA-256."""
+
+    archive: bytes = field(repr=False)
+    sha256: str
+
+
 class Configurator(Protocol):
-    def bootstrap(self) -> UserData:
-        """What every host must be given at its creation so that :meth:`apply` can reach it."""
+    """Two ways lead to the same host: :meth:`apply` reaches it over ssh, and a host that was
+    created with the files of :meth:`bootstrap` for a :class:`PullOrder` fetches its
+    :meth:`bundle` and applies it by itself."""
+
+    def bootstrap(self, order: PullOrder | None = None) -> UserData:
+        """What a host must be given at its creation: so that :meth:`apply` can reach it, or with
+        an ``order`` so that it configures itself."""
+        ...
+
+    def bundle(self, host: HostToConfigure) -> Bundle:
+        """What ``host`` needs to do by itself what :meth:`apply` would do.
+
+        Raises :class:`~orchestrator.errors.Terminal` for what must not reach Ansible.
+        """
         ...
 
     def key_file(self) -> str:

@@ -20,16 +20,21 @@ _MITOGEN_FAULT = re.compile(r"mitogen|Traceback \(most recent call last\)|Module
 
 def redactor(hosts: Sequence[HostToConfigure]) -> Callable[[str], str]:
     """A function that takes every secret of ``hosts`` out of a text."""
+    found = secrets_of(hosts)
+    if not found:
+        return lambda text: text
+    pattern = re.compile("|".join(re.escape(secret) for secret in found))
+    return lambda text: pattern.sub(HIDDEN, text)
+
+
+def secrets_of(hosts: Sequence[HostToConfigure]) -> list[str]:
+    """Every secret text of ``hosts``, the longest first."""
     secrets: set[str] = set()
     for host in hosts:
         for call in host.roles:
             for name in call.secret:
                 secrets.update(_strings(call.variables.get(name)))
-    found = sorted((s for s in secrets if len(s) >= SHORTEST_SECRET), key=len, reverse=True)
-    if not found:
-        return lambda text: text
-    pattern = re.compile("|".join(re.escape(secret) for secret in found))
-    return lambda text: pattern.sub(HIDDEN, text)
+    return sorted((s for s in secrets if len(s) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _strings(value: Any) -> Iterable[str]:

@@ -68,12 +68,17 @@ def check(host: HostToConfigure, roles: Sequence[str]) -> None:
 
     Raises :class:`Terminal` with a sentence that holds no value.
     """
-    if not _NODE.fullmatch(host.node):
-        raise Terminal("The node's name is not made of letters, digits, dots and dashes.")
+    check_calls(host, roles)
     if not _is_address(host.address):
         raise Terminal(f"The address of node {host.node} is neither an IP address nor a name.")
     if not known_host_lines(host):
         raise Terminal(f"No ssh host key of node {host.node} is known.")
+
+
+def check_calls(host: HostToConfigure, roles: Sequence[str]) -> None:
+    """As :func:`check`, for a host that needs no way in."""
+    if not _NODE.fullmatch(host.node):
+        raise Terminal("The node's name is not made of letters, digits, dots and dashes.")
     for call in host.roles:
         if not _ROLE.fullmatch(call.role) or call.role not in roles:
             raise Terminal(f"The role {_shown(call.role)} is not one that this server may run.")

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from orchestrator.configure.base import HostToConfigure, TaskEvent, TaskStatus
+from orchestrator.configure import bundle
+from orchestrator.configure.base import (
+    Bundle,
+    HostToConfigure,
+    PullOrder,
+    TaskEvent,
+    TaskStatus,
+)
 from orchestrator.model import InstanceState, UserData
 from orchestrator.world import SimulatedHost, World
 
@@ -20,8 +28,13 @@ class SimulatedConfigurator:
         self._world = world
         self._sleep = sleep
 
-    def bootstrap(self) -> UserData:
-        return UserData()
+    def bootstrap(self, order: PullOrder | None = None) -> UserData:
+        return bundle.user_data(order) if order else UserData()
+
+    def bundle(self, host: HostToConfigure) -> Bundle:
+        """The names of the roles: there is nothing that could run them."""
+        archive = " ".join(call.role for call in host.roles).encode()
+        return Bundle(archive, hashlib.sha256(archive).hexdigest())
 
     def key_file(self) -> str:
         return ""

@@ -8,7 +8,7 @@ from orchestrator.batch.simulated import SimulatedPool
 from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import Configurator
 from orchestrator.configure.simulated import SimulatedConfigurator
-from orchestrator.control.ports import Ports
+from orchestrator.control.ports import Ports, PullSite
 from orchestrator.model import PoolName, SiteName
 from orchestrator.providers.base import Provider
 from orchestrator.providers.local import LocalProvider
@@ -28,6 +28,11 @@ def build(settings: Settings) -> Ports:
         {SiteName(site.name): _provider(site, settings, world) for site in settings.sites},
         {PoolName(pool.name): _pool(pool, settings, world) for pool in settings.pools},
         configurator,
+        {
+            SiteName(site.name): PullSite(url, settings.limits.configure_seconds)
+            for site in settings.sites
+            if (url := settings.pull_url(site))
+        },
     )
 
 

@@ -10,12 +10,21 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from orchestrator.configure.base import HostToConfigure, RoleCall, TaskEvent, TaskStatus
+from orchestrator.configure.base import HostToConfigure, RoleCall, TaskStatus
 from orchestrator.control.ports import Ports
+from orchestrator.control.pulling import Pulling
 from orchestrator.control.tell import tell
-from orchestrator.control.values import Scope, Unresolved, is_secret, resolve
+from orchestrator.control.told import event_of
+from orchestrator.control.values import (
+    Scope,
+    Unresolved,
+    is_secret,
+    policy_attributes,
+    resolve,
+)
 from orchestrator.errors import PortError, Retryable, Terminal
 from orchestrator.model import (
     ConfigureNodes,
@@ -32,6 +41,7 @@ from orchestrator.model import (
     OutcomeKind,
     RunState,
     Service,
+    UserData,
 )
 from orchestrator.store.repository import Repository
 
@@ -58,10 +68,17 @@ class Configuration:
         self._repository = repository
         self._wake = wake
         self._clock = clock
+        self.pulling = Pulling(ports, repository, self.host, wake, clock)
         self._threads = threads or ThreadPoolExecutor(RUNS_AT_ONCE, thread_name_prefix="configure")
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def user_data(self, node: Node) -> UserData:
+        """What the node is given at its creation, so that it can be configured."""
+        if self.pulling.does(node):
+            return self.pulling.order(node)
+        return self._ports.configurator.bootstrap()
 
     def start(
         self,
@@ -70,7 +87,12 @@ class Configuration:
         intent: Intent,
         action: ConfigureNodes,
     ) -> None:
-        self._threads.submit(self._run, deployment, nodes, intent, action)
+        """Begin the run in the background; hosts that configure themselves only need to know."""
+        own = [node for node in nodes if node.name in action.nodes and self.pulling.does(node)]
+        self.pulling.offer(intent.id, own)
+        names = {node.name for node in own}
+        left = replace(action, nodes=tuple(name for name in action.nodes if name not in names))
+        self._threads.submit(self._run, deployment, nodes, intent, left)
 
     def _run(
         self,
@@ -108,7 +130,7 @@ class Configuration:
     ) -> list[HostToConfigure]:
         """The host, ready to be configured; one that cannot be does not hold the others."""
         try:
-            return [self._host(deployment, nodes, node)]
+            return [self._reached(deployment, nodes, node)]
         except (PortError, Unresolved) as error:
             left.discard(node.name)
             self._ended(deployment, intent, node.name, RunState.FAILED, str(error))
@@ -123,13 +145,13 @@ class Configuration:
     ) -> None:
         for task in self._ports.configurator.apply(hosts, intent.id):
             if task.status not in ENDED:
-                self._repository.append([_event(deployment.id, task)])
+                self._repository.append([event_of(deployment.id, task)])
                 continue
             left.discard(task.node)
             done = task.status is TaskStatus.FINISHED
             state = RunState.SUCCEEDED if done else RunState.FAILED
             why = "" if done else f"{task.task}: {task.message}"
-            self._ended(deployment, intent, task.node, state, why, (_event(deployment.id, task),))
+            self._ended(deployment, intent, task.node, state, why, (event_of(deployment.id, task),))
             self._wake(deployment.id)
 
     def _ended(
@@ -160,13 +182,25 @@ class Configuration:
 
     # --- what a host is to become ---------------------------------------------------------------
 
-    def _host(self, deployment: Deployment, nodes: Sequence[Node], node: Node) -> HostToConfigure:
+    def _reached(
+        self, deployment: Deployment, nodes: Sequence[Node], node: Node
+    ) -> HostToConfigure:
         if node.instance is None or node.address is None:
             raise Terminal(f"Node {node.name} has no address.")
+        return self.host(deployment, nodes, node, self._host_keys(node))
+
+    def host(
+        self,
+        deployment: Deployment,
+        nodes: Sequence[Node],
+        node: Node,
+        host_keys: tuple[str, ...],
+    ) -> HostToConfigure:
+        """What the node is to become, every value known; raises :class:`Unresolved`."""
         group = deployment.spec.group(node.group)
         scope = Scope(deployment.spec, nodes, node, self._own(deployment.id, node, group))
         roles = tuple(_role(service, scope) for service in group.services)
-        return HostToConfigure(node.name, node.address, self._host_keys(node), roles)
+        return HostToConfigure(node.name, node.address or "", host_keys, roles)
 
     def _own(self, deployment: DeploymentId, node: Node, group: NodeGroup) -> Mapping[str, Any]:
         """The attributes that only the host itself may see: how it joins its pool."""
@@ -179,10 +213,7 @@ class Configuration:
         credential = pool.join_credential(deployment, node.name)
         own["join_credential"] = credential.token
         own["administrator_key"] = credential.drain_key
-        # A group with a promised floor must not lose it to idleness.
-        elastic = group.vacuum is not None and group.minimum == 0
-        own["idle_time"] = group.vacuum.idle_seconds if elastic and group.vacuum else 0
-        own["lifetime"] = group.vacuum.lifetime_seconds if group.vacuum else 0
+        own.update(policy_attributes(group))
         return own
 
     def _host_keys(self, node: Node) -> tuple[str, ...]:
@@ -203,19 +234,4 @@ def _role(service: Service, scope: Scope) -> RoleCall:
         service=service.template,
         variables={name: resolve(value, scope) for name, value in service.variables.items()},
         secret=frozenset(name for name, value in service.variables.items() if is_secret(value)),
-    )
-
-
-def _event(deployment: DeploymentId, task: TaskEvent) -> Event:
-    failed = task.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE)
-    name = f"{task.role.rpartition('.')[2]}: {task.task}" if task.role else task.task
-    message = f"{task.status.value} {name}" + (f": {task.message}" if task.message else "")
-    return Event(
-        at=task.at,
-        kind=EventKind.TASK,
-        deployment=deployment,
-        message=message,
-        node=task.node,
-        phase=NodeState.CONFIGURING,
-        failed=failed,
     )

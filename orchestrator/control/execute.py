@@ -93,7 +93,7 @@ class Executor:
                     node=node.name,
                     flavour=node.flavour,
                     image=node.image,
-                    user_data=self._ports.configurator.bootstrap(),
+                    user_data=self._configuration.user_data(node),
                 )
                 self._ports.providers[node.site].create(request)
             case DeleteInstance(site, instance, _, _):

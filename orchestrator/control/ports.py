@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.batch.base import BatchPool
 from orchestrator.configure.base import Configurator
 from orchestrator.model import PoolName, SiteName
 from orchestrator.providers.base import Provider
+
+
+@dataclass(frozen=True)
+class PullSite:
+    """A site whose hosts configure themselves: the API as they see it, and how long one run of
+    theirs may take."""
+
+    url: str
+    run_seconds: float
 
 
 @dataclass(frozen=True)
@@ -18,3 +27,4 @@ class Ports:
     providers: Mapping[SiteName, Provider]
     pools: Mapping[PoolName, BatchPool]
     configurator: Configurator
+    pull: Mapping[SiteName, PullSite] = field(default_factory=dict)

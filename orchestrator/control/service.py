@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from orchestrator.control.observe import Observer
 from orchestrator.control.plan import make_plan
 from orchestrator.control.ports import Ports
 from orchestrator.control.preview import Preview, make_preview
+from orchestrator.control.pulling import Pulling
 from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError
 from orchestrator.model import (
     Deployment,
@@ -107,8 +108,11 @@ class Orchestrator:
         wake: Callable[[DeploymentId], None],
         engine_alive: Callable[[], bool],
         clock: Callable[[], float] = time.time,
+        *,
+        pulling: Pulling,
     ) -> None:
         self.settings = settings
+        self.pulling = pulling
         self.repository = repository
         self._ports = ports
         self._compiler = compiler
@@ -265,7 +269,9 @@ class Orchestrator:
         found = self._node(id, node)
         if found.instance is None or found.address is None:
             raise Conflict(f"Node {node} has no address yet.", attempt=f"vacuo explain {node}")
-        keys = self._ports.providers[found.site].host_keys(found.instance)
+        keys: Sequence[str] = self.repository.host_keys(id, node)
+        if not keys:
+            keys = self._ports.providers[found.site].host_keys(found.instance)
         key_file = self._ports.configurator.key_file()
         return SshTarget("root", found.address, tuple(keys), key_file)
 

@@ -26,11 +26,20 @@ class Access(Enum):
     PUBLIC = "anybody"
     THIS_MACHINE = "anybody on this machine"  # the development issuer; it checks that itself
     AUTHENTICATED = "anybody with a valid token; sees and makes only what is their own"
+    NODE_CREDENTIAL = "a node that shows its one-time credential"
+    NODE = "a node that shows the secret it enrolled with"
+    NODE_RUN = "a node that shows the reporting credential of its run"
     OWNER = "the owner of the deployment that the path names; to all others it does not exist"
 
     @property
     def needs_token(self) -> bool:
+        """Whether the caller is a person, or something that acts for one."""
         return self in (Access.AUTHENTICATED, Access.OWNER)
+
+    @property
+    def is_a_nodes(self) -> bool:
+        """Whether the caller is a node that configures itself."""
+        return self in (Access.NODE_CREDENTIAL, Access.NODE, Access.NODE_RUN)
 
 
 class Owned(Protocol):

@@ -27,9 +27,7 @@ from sqlalchemy import (
 from orchestrator.model import DeploymentId, IntentId, NodeName, NodeState, RunState
 from orchestrator.store.schema import enrolments, nodes, runs
 
-_ON_ITS_WAY = [
-    state.value for state in (NodeState.REQUESTED, NodeState.BOOTING, NodeState.CONFIGURING)
-]
+_OVER = [state.value for state in (NodeState.DELETING, NodeState.GONE)]
 _RUNNING = RunState.RUNNING.value
 
 
@@ -74,12 +72,12 @@ def enrol(connection: Connection, credential: str, secret: str, now: float) -> E
         enrolments.c.credential == credential,
         enrolments.c.secret.is_(None),
         enrolments.c.expires_at > now,
-        _on_its_way(),
+        _wanted(),
     )
     connection.execute(update(enrolments).where(used).values(secret=secret))
     found = connection.execute(
         select(enrolments.c.deployment, enrolments.c.node).where(
-            enrolments.c.credential == credential, enrolments.c.secret == secret, _on_its_way()
+            enrolments.c.credential == credential, enrolments.c.secret == secret, _wanted()
         )
     ).first()
     if found is None:
@@ -95,9 +93,16 @@ def enrol(connection: Connection, credential: str, secret: str, now: float) -> E
     return Enrolled(DeploymentId(found.deployment), NodeName(found.node))
 
 
+def of_credential(connection: Connection, credential: str) -> Enrolled | None:
+    """Whose this is or was, whatever it is worth."""
+    query = select(enrolments.c.deployment, enrolments.c.node)
+    found = connection.execute(query.where(enrolments.c.credential == credential)).first()
+    return Enrolled(DeploymentId(found.deployment), NodeName(found.node)) if found else None
+
+
 def of_secret(connection: Connection, secret: str) -> Enrolled | None:
     query = select(enrolments.c.deployment, enrolments.c.node)
-    found = connection.execute(query.where(enrolments.c.secret == secret, _on_its_way())).first()
+    found = connection.execute(query.where(enrolments.c.secret == secret, _wanted())).first()
     return Enrolled(DeploymentId(found.deployment), NodeName(found.node)) if found else None
 
 
@@ -140,8 +145,8 @@ def offer(
     )
 
 
-def hand_out(connection: Connection, node: Enrolled, reporter: str, now: float) -> PullRun | None:
-    """The run that the node is to do now, to be reported with ``reporter`` and no earlier one."""
+def offered(connection: Connection, node: Enrolled, now: float) -> PullRun | None:
+    """The run that the node is to do now."""
     query = (
         select(runs)
         .where(runs.c.deployment == node.deployment, runs.c.node == node.node)
@@ -151,12 +156,18 @@ def hand_out(connection: Connection, node: Enrolled, reporter: str, now: float) 
     row = connection.execute(query).first()
     if row is None or row.state != _RUNNING or row.deadline is None or row.deadline <= now:
         return None
-    connection.execute(
+    return _run(row)
+
+
+def hand_out(connection: Connection, run: PullRun, reporter: str) -> bool:
+    """From now on the run is reported with ``reporter`` and with no earlier one, from the start;
+    False where it has ended meanwhile."""
+    changed = connection.execute(
         update(runs)
-        .where(runs.c.intent == row.intent, runs.c.node == row.node)
+        .where(runs.c.intent == run.intent, runs.c.node == run.node, runs.c.state == _RUNNING)
         .values(reporter=reporter, reported=0)
     )
-    return _run(row, 0)
+    return changed.rowcount == 1
 
 
 def of_reporter(connection: Connection, reporter: str, now: float) -> PullRun | None:
@@ -164,7 +175,7 @@ def of_reporter(connection: Connection, reporter: str, now: float) -> PullRun | 
         runs.c.reporter == reporter, runs.c.state == _RUNNING, runs.c.deadline > now
     )
     row = connection.execute(query).first()
-    return _run(row, row.reported) if row else None
+    return _run(row) if row else None
 
 
 def count(connection: Connection, run: PullRun, reported: int) -> bool:
@@ -192,20 +203,20 @@ def prune(connection: Connection) -> None:
     connection.execute(delete(enrolments).where(not_(there)))
 
 
-def _on_its_way() -> ColumnElement[bool]:
+def _wanted() -> ColumnElement[bool]:
     return exists().where(
         nodes.c.deployment == enrolments.c.deployment,
         nodes.c.name == enrolments.c.node,
-        nodes.c.state.in_(_ON_ITS_WAY),
+        nodes.c.state.not_in(_OVER),
     )
 
 
-def _run(row: Row[Any], reported: int) -> PullRun:
+def _run(row: Row[Any]) -> PullRun:
     return PullRun(
         IntentId(row.intent),
         DeploymentId(row.deployment),
         NodeName(row.node),
         row.attempt,
         row.deadline,
-        reported,
+        row.reported,
     )

@@ -291,18 +291,28 @@ class Repository:
             journal.append(connection, [event])
 
     def enrol(
-        self, credential: str, secret: str, now: float, tell: Callable[[Enrolled], Event]
+        self,
+        credential: str,
+        secret: str,
+        now: float,
+        tell: Callable[[Enrolled, bool], Event],
     ) -> Enrolled | None:
         """Use a credential up for the hash of what its node made up; None if it is worth nothing.
 
-        The same two may come again and get the same answer; only the first time is an event.
+        The same two may come again and get the same answer, and only the first time is an event.
+        So is a refusal: ``tell`` makes either of the node and whether it was taken.
         """
         with self._database.write() as connection:
             again = enrolments.of_secret(connection, secret)
             found = enrolments.enrol(connection, credential, secret, now)
-            if found and not again:
-                journal.append(connection, [tell(found)])
+            whose = found or enrolments.of_credential(connection, credential)
+            if whose and not (found and again):
+                journal.append(connection, [tell(whose, found is not None)])
             return found
+
+    def credential_known(self, credential: str) -> bool:
+        with self._database.read() as connection:
+            return enrolments.of_credential(connection, credential) is not None
 
     def enrolled(self, id: DeploymentId) -> frozenset[NodeName]:
         """The nodes that have used their credentials."""
@@ -319,13 +329,18 @@ class Repository:
         with self._database.write() as connection:
             enrolments.offer(connection, intent, nodes, deadline)
 
-    def hand_out(self, node: Enrolled, reporter: str, event: Event, now: float) -> PullRun | None:
-        """The node's run, if one is offered; ``reporter`` is the hash that it is reported with."""
+    def offered(self, node: Enrolled, now: float) -> PullRun | None:
+        """The run that the node is to do by itself now, if there is one."""
+        with self._database.read() as connection:
+            return enrolments.offered(connection, node, now)
+
+    def hand_out(self, run: PullRun, reporter: str, event: Event) -> bool:
+        """Let the run be reported with what has the hash ``reporter``; False where it has ended."""
         with self._database.write() as connection:
-            run = enrolments.hand_out(connection, node, reporter, now)
-            if run:
-                journal.append(connection, [event])
-            return run
+            if not enrolments.hand_out(connection, run, reporter):
+                return False
+            journal.append(connection, [event])
+            return True
 
     def run_of_reporter(self, reporter: str, now: float) -> PullRun | None:
         with self._database.read() as connection:

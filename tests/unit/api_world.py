@@ -120,6 +120,7 @@ class ApiWorld:
             self._wake,
             lambda: self.alive,
             self._clock,
+            pulling=configuration.pulling,
         )
         self.issuer = development.build(self.settings)
         validator = TokenValidator((), own=self.issuer)

@@ -82,6 +82,9 @@ def test_routes_without_a_rule_are_named() -> None:
         (Access.PUBLIC, False),
         (Access.THIS_MACHINE, False),
         (Access.AUTHENTICATED, True),
+        (Access.NODE_CREDENTIAL, False),
+        (Access.NODE, False),
+        (Access.NODE_RUN, False),
         (Access.OWNER, True),
     ],
 )
@@ -91,5 +94,13 @@ def test_rule_says_whether_a_token_is_needed(rule: Access, token: bool) -> None:
         Access.PUBLIC,
         Access.THIS_MACHINE,
         Access.AUTHENTICATED,
+        Access.NODE_CREDENTIAL,
+        Access.NODE,
+        Access.NODE_RUN,
         Access.OWNER,
+    }
+    assert {rule for rule in Access if rule.is_a_nodes} == {
+        Access.NODE_CREDENTIAL,
+        Access.NODE,
+        Access.NODE_RUN,
     }

@@ -1,0 +1,21 @@
+"""What a host's tasks are in the list of events, however they were learned."""
+
+from __future__ import annotations
+
+from orchestrator.configure.base import TaskEvent, TaskStatus
+from orchestrator.model import DeploymentId, Event, EventKind, NodeState
+
+
+def event_of(deployment: DeploymentId, task: TaskEvent) -> Event:
+    failed = task.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE)
+    name = f"{task.role.rpartition('.')[2]}: {task.task}" if task.role else task.task
+    message = f"{task.status.value} {name}" + (f": {task.message}" if task.message else "")
+    return Event(
+        at=task.at,
+        kind=EventKind.TASK,
+        deployment=deployment,
+        message=message,
+        node=task.node,
+        phase=NodeState.CONFIGURING,
+        failed=failed,
+    )
