@@ -54,3 +54,11 @@ TemplateFiles = Annotated[
         autocompletion=completion.templates,
     ),
 ]
+ImportMap = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import-map",
+        metavar="PREFIX=DIRECTORY",
+        help="Where imports whose address begins with PREFIX are, on this machine.",
+    ),
+]

@@ -39,12 +39,13 @@ def find(given: str) -> Path:
 
 
 def read(given: str) -> str:
-    """The text of a template; ``-`` is standard input."""
-    if given == "-":
-        return sys.stdin.read()
-    path = find(given)
+    """The text of a template, or its archive in base64; ``-`` is standard input."""
+    from orchestrator.tosca import csar
+
+    path = Path("/dev/stdin") if given == "-" else find(given)
     try:
-        return path.read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if given == "-" else path.read_bytes()
+        return csar.encoded(content) or content.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UserError(
@@ -52,10 +53,21 @@ def read(given: str) -> str:
         ) from None
 
 
+def inner(template: str) -> str:
+    """The text of a template that may be in an archive; nothing where that is broken."""
+    from orchestrator.tosca import csar
+
+    try:
+        archive = csar.opened(template, "")
+    except UserError:
+        return ""
+    return template if archive is None else archive.text
+
+
 def inputs(text: str) -> Inputs:
     """The declared inputs of a template; none where it is too broken to tell."""
     try:
-        document = yaml.safe_load(text)
+        document = yaml.safe_load(inner(text))
         found = document["topology_template"]["inputs"]
         return {str(name): dict(declared) for name, declared in found.items()}
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):

@@ -15,6 +15,7 @@ from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.tosca.sandbox import Compiler
+    from orchestrator.tosca.sources import ImportSources
 
 Json = dict[str, Any]
 
@@ -24,6 +25,7 @@ def validate(
     template: options.TemplateFiles,
     parameters: options.Parameters = None,
     pair: options.Pairs = None,
+    import_map: options.ImportMap = None,
 ) -> None:
     """Check templates on this machine, without a server.
 
@@ -34,7 +36,7 @@ def validate(
     from orchestrator.settings import Limits
     from orchestrator.tosca.sandbox import Compiler
 
-    compiler = Compiler(Limits(), workers=1)
+    compiler = Compiler(Limits(), workers=1, imports=_sources(import_map or []))
     try:
         results = [_checked(compiler, given, parameters, pair or []) for given in template]
     finally:
@@ -43,6 +45,28 @@ def validate(
     if not all(result["valid"] for result in results):
         raise typer.Exit(exitcodes.ERROR)
     current.next(f"vacuo plan {template[0]}")
+
+
+def _sources(pairs: list[str]) -> ImportSources:
+    """Where imports are found, of ``PREFIX=DIRECTORY`` pairs; nothing is fetched."""
+    from orchestrator.tosca.sources import ImportSources
+
+    places = {}
+    for pair in pairs:
+        prefix, separator, directory = pair.rpartition("=")
+        if not separator or not Path(directory).is_dir():
+            raise UserError(
+                f"{pair} is not PREFIX=DIRECTORY, with a directory that is there.",
+                attempt="--import-map https://raw.githubusercontent.com/=./mirror",
+                code="parameter-invalid",
+            )
+        places[prefix] = Path(directory)
+    try:
+        return ImportSources(places)
+    except ValueError as error:
+        raise UserError(
+            f"The import map cannot be used: {error}", code="parameter-invalid"
+        ) from None
 
 
 def _show(current: session.Session, results: list[Json]) -> None:
@@ -80,7 +104,9 @@ def _checked(compiler: Compiler, given: str, parameters: Path | None, pairs: lis
         compiled = compiler.compile(text, chosen, given)
     except TemplateInvalid as error:
         found["errors"] = [asdict(problem) for problem in error.problems]
-        found["text"] = [problem.as_text(text) for problem in error.problems]
+        found["text"] = [  # of an imported document or an archive the lines are not at hand
+            problem.as_text(text if problem.file == given else "") for problem in error.problems
+        ]
     except UserError as error:
         found["errors"] = [{"file": given, "sentence": str(error), "suggestion": error.attempt}]
         found["text"] = [str(error)]

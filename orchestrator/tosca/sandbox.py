@@ -8,6 +8,7 @@ themselves when this process does, however it ends.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -18,12 +19,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from orchestrator.errors import UserError
 from orchestrator.model import DeploymentSpec
 from orchestrator.settings import Limits
+from orchestrator.tosca.means import Means
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.sources import Gathering, ImportSources
 from orchestrator.tosca.summary import TemplateSummary
@@ -53,7 +55,8 @@ class Compiler:
 
     At most ``workers`` templates are read at once; the next waits for ``template_seconds`` and is
     then refused (status 503).  What a template imports is found here, by ``imports``, and handed
-    in: the workers open nothing.
+    in: the workers open nothing.  ``means`` is asked for each template: what there is for foreign
+    types.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class Compiler:
         workers: int | None = None,
         command: Sequence[str] = COMMAND,
         imports: ImportSources | None = None,
+        means: Callable[[], Means] = Means,
     ) -> None:
         self._limits = limits
+        self._means = means
         self._imports = imports or ImportSources()
         self._count = workers or min(4, os.cpu_count() or 1)
         self._command = tuple(command)
@@ -83,19 +88,19 @@ class Compiler:
         file: str = "template.yaml",
         *,
         origin: str = "",
-        archive: Mapping[str, bytes] | None = None,
     ) -> DeploymentSpec:
         """The deployment that ``template`` means with ``inputs``; ``file`` names it in problems.
 
-        ``origin`` is the canonical name of the template, which relative imports start from: its
-        https address, or ``./<path>`` in the ``archive``, whose files it may import.  Raises
-        :class:`TemplateInvalid`, or another :class:`UserError` where it is too expensive to be
-        read.
+        ``template`` is its text, or a CSAR archive in base64 (:mod:`orchestrator.tosca.csar`).
+        ``origin`` is its https address, where it has one that relative imports start from.
+        Raises :class:`TemplateInvalid`, or another :class:`UserError` where it is too expensive
+        to be read.
         """
         self._check_size(template, inputs, file)
         request = {"operation": "compile", "template": template, "file": file,
-                   "inputs": dict(inputs), "origin": origin}  # fmt: skip
-        return _expect(self._ask(request, Gathering(self._imports, archive)), DeploymentSpec)
+                   "inputs": dict(inputs), "origin": origin,
+                   "means": dataclasses.asdict(self._means())}  # fmt: skip
+        return _expect(self._ask(request, Gathering(self._imports)), DeploymentSpec)
 
     def describe(
         self,
@@ -103,14 +108,13 @@ class Compiler:
         file: str = "template.yaml",
         *,
         origin: str = "",
-        archive: Mapping[str, bytes] | None = None,
     ) -> TemplateSummary:
         """What the template is for and which inputs it has; as :meth:`compile`."""
         self._check_size(template, {}, file)
         request = {
             "operation": "describe", "template": template, "file": file, "origin": origin,
         }  # fmt: skip
-        return _expect(self._ask(request, Gathering(self._imports, archive)), TemplateSummary)
+        return _expect(self._ask(request, Gathering(self._imports)), TemplateSummary)
 
     def warm(self) -> None:
         """Start one worker now, so that the first template need not wait for it."""

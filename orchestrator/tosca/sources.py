@@ -74,6 +74,8 @@ class ImportSources:
 
     def find(self, name: str) -> Document | Refusal:
         """What ``name`` stands for now."""
+        if name.startswith("./"):  # what an archive has is on the shelf already
+            return Refusal(f"The archive has no file {shown(names.shown(name), 100)}.")
         found = self._find(name)
         if isinstance(found, Document):
             with self._lock:
@@ -150,14 +152,10 @@ class ImportSources:
 
 
 class Gathering:
-    """The shelf of one template as it fills: what was asked for, within the limits.
+    """The shelf of one template as it fills: what was asked for, within the limits."""
 
-    ``archive`` holds the files that came with the template, by their path in the archive.
-    """
-
-    def __init__(self, sources: ImportSources, archive: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, sources: ImportSources) -> None:
         self._sources = sources
-        self._archive = archive
         self.shelf: dict[str, Document | Refusal] = {}
         self._bytes = 0
 
@@ -196,7 +194,7 @@ class Gathering:
         limits = self._sources.limits
         if len(self.shelf) >= limits.documents:
             return Refusal(f"A template imports at most {limits.documents} documents.")
-        found = self._in_archive(name) if name.startswith("./") else self._sources.find(name)
+        found = self._sources.find(name)
         if isinstance(found, Document):
             self._bytes += len(found.text)
             if self._bytes > limits.total_bytes:
@@ -204,12 +202,6 @@ class Gathering:
                     f"The imports of a template have at most {limits.total_bytes} bytes."
                 )
         return found
-
-    def _in_archive(self, name: str) -> Document | Refusal:
-        path = names.shown(name)
-        if self._archive is None or path not in self._archive:
-            return Refusal(f"The archive has no file {shown(path, 100)}.")
-        return Document.of(name, self._archive[path], shared=False)
 
 
 def _prefix(text: str) -> str:

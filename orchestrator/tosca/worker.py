@@ -41,18 +41,31 @@ _PR_SET_PDEATHSIG = 1
 
 def operations() -> dict[str, Operation]:
     """What can be asked for; imports the heavy parts."""
-    from orchestrator.tosca import catalogue, compile
+    from orchestrator.tosca import catalogue, compile, csar  # noqa: F401
+    from orchestrator.tosca.means import Means
 
     for shipped in catalogue.templates():  # so that a request finds caches filled, modules loaded
         compile.compile_template(shipped.path.read_text(encoding="utf-8"), {}, shipped.path.name)
     return {
         "compile": lambda q: compile.compile_template(
-            q["template"], q["inputs"], q["file"], q["shelf"], q["origin"]
+            q["template"], q["inputs"], q["file"], q["shelf"], q["origin"], Means(**q["means"])
         ),
         "describe": lambda q: compile.describe_template(
             q["template"], q["file"], q["shelf"], q["origin"]
         ),
     }
+
+
+def _out_of_archive(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A request about a template in an archive as one about the template itself."""
+    from orchestrator.tosca import csar
+
+    archive = csar.opened(request["template"], request["file"])
+    if archive is None:
+        return request
+    shelf = {**request["shelf"], **archive.shelf}
+    inside = {"template": archive.text, "file": archive.entry, "origin": archive.origin}
+    return {**request, **inside, "shelf": shelf}
 
 
 def serve(known: Mapping[str, Operation]) -> None:
@@ -173,7 +186,9 @@ def _answer(known: Mapping[str, Operation], request: Mapping[str, Any], writer: 
     try:
         _limit(float(request["seconds"]))
         try:
-            answer: dict[str, Any] = {"value": encode(known[request["operation"]](request))}
+            answer: dict[str, Any] = {
+                "value": encode(known[request["operation"]](_out_of_archive(request)))
+            }
         except TemplateInvalid as invalid:
             answer = {"problems": encode(invalid.problems)}
         except ImportsNeeded as more:

@@ -43,14 +43,12 @@ def compiled(
     template: str, documents: Mapping[str, str], origin: str = "", file: str = "mine.yaml"
 ) -> DeploymentSpec:
     """As the parent of the sandbox does it, without the sandbox."""
-    archive = {name[2:]: text.encode() for name, text in documents.items() if name[:2] == "./"}
-
     def fetch(name: str) -> bytes:
         if name not in documents:
             raise FetchFailed("there is no such document")
         return documents[name].encode()
 
-    gathering = Gathering(ImportSources(fetch=fetch), archive)
+    gathering = Gathering(ImportSources(fetch=fetch))
     while True:
         try:
             return compile_template(template, {}, file, gathering.shelf, origin)
