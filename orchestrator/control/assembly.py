@@ -7,6 +7,7 @@ from orchestrator.batch.htcondor import HTCondorPool
 from orchestrator.batch.simulated import SimulatedPool
 from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import Configurator
+from orchestrator.configure.playbooks import WithPlaybooks
 from orchestrator.configure.simulated import SimulatedConfigurator
 from orchestrator.control.ports import Ports, PullSite
 from orchestrator.model import PoolName, SiteName
@@ -24,6 +25,8 @@ def build(settings: Settings) -> Ports:
     configurator: Configurator = (
         SimulatedConfigurator(world) if only_simulated else AnsibleConfigurator(settings)
     )
+    if settings.templates.playbooks:
+        configurator = WithPlaybooks(configurator, settings.templates.playbooks)
     return Ports(
         {SiteName(site.name): _provider(site, settings, world) for site in settings.sites},
         {PoolName(pool.name): _pool(pool, settings, world) for pool in settings.pools},

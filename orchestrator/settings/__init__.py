@@ -12,6 +12,7 @@ from orchestrator.settings.document import SEARCH_PATH, find, load, scalars, sec
 from orchestrator.settings.files import check_files
 from orchestrator.settings.sections import (
     Flavour,
+    ForeignPlaybook,
     Imports,
     Issuer,
     Limits,
@@ -19,11 +20,13 @@ from orchestrator.settings.sections import (
     Settings,
     Site,
     SiteLimits,
+    Templates,
 )
 
 __all__ = [
     "SEARCH_PATH",
     "Flavour",
+    "ForeignPlaybook",
     "Imports",
     "Issuer",
     "Limits",
@@ -31,6 +34,7 @@ __all__ = [
     "Settings",
     "Site",
     "SiteLimits",
+    "Templates",
     "check_files",
     "find",
     "load",

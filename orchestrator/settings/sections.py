@@ -206,6 +206,43 @@ class Imports(_Section):
     fetch_seconds: float = Field(10.0, gt=0, description="For fetching one of them.")
 
 
+class ForeignPlaybook(_Section):
+    """A playbook, or the archive of a Galaxy role, that templates of others may run on hosts."""
+
+    source: str = Field(
+        min_length=1,
+        max_length=2000,
+        description="As templates write it: the address of a playbook, or the name of a Galaxy "
+        "role (`name` or `name,version`).",
+    )
+    file: Path = Field(description="The file here: the playbook, or the role as tar.gz.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="The SHA-256 of that file.")
+
+
+class Templates(_Section):
+    """What becomes of node types of others (docs/user/indigo.md)."""
+
+    parameters: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Values that templates of INDIGO and DODAS do not give, such as `pool`.",
+    )
+    playbooks: tuple[ForeignPlaybook, ...] = Field(
+        (), description="Foreign playbooks and Galaxy roles that may run on hosts."
+    )
+
+    @model_validator(mode="after")
+    def _sources_are_unique(self) -> Templates:
+        sources = [one.source for one in self.playbooks]
+        for index, source in enumerate(sources):
+            if source in sources[:index]:
+                raise PydanticCustomError(
+                    "pinned_twice",
+                    "another of the playbooks has this source already",
+                    {"at": ("playbooks", index, "source")},
+                )
+        return self
+
+
 class Settings(_Section):
     """The whole of ``vacuo.yaml``."""
 
@@ -231,6 +268,9 @@ class Settings(_Section):
     sites: tuple[Site, ...] = Field((), description="Where machines can be had.")
     pools: tuple[Pool, ...] = Field((), description="What machines may join.")
     imports: Imports = Field(Imports(), description="What templates may import.")
+    templates: Templates = Field(
+        Templates(), description="What realises node types of INDIGO, DODAS and others."
+    )
     limits: Limits = Field(Limits(), description="What the server refuses, and its patience.")
 
     @property

@@ -18,9 +18,10 @@ from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.groups import GroupMaker
 from orchestrator.tosca.imports import NOTHING, Shelf
+from orchestrator.tosca.means import NO_MEANS, Means
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.read import Tree, read
-from orchestrator.tosca.realise import NO_MEANS, Means, realise
+from orchestrator.tosca.realise import realise
 from orchestrator.tosca.summary import InputSummary, TemplateSummary
 from orchestrator.tosca.topology import Topology
 from orchestrator.tosca.values import INVALID
@@ -62,7 +63,9 @@ def compile_template(
     report.raise_if_any()
     conform(root, found, Evaluator(found), given)
     report.raise_if_any()
-    return DeploymentSpec(found.description, groups, outputs, found.imports, realised.notes)
+    return DeploymentSpec(
+        found.description, groups, outputs, found.imports, (*report.notes, *realised.notes)
+    )
 
 
 def describe_template(

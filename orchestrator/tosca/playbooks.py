@@ -14,8 +14,6 @@ from orchestrator.tosca.definitions import SERVICE, Library
 from orchestrator.tosca.read import tree_of
 from orchestrator.tosca.topology import NodeTemplate
 
-Pins = Mapping[str, str]  # source, as templates write it, to SHA-256
-
 PLAYBOOKS = "vacuo.nodes.ForeignPlaybooks"  # in no file: a template cannot ask for it
 ROLE = "vacuo.site.playbook"
 GALAXY_ROLE = "tosca.artifacts.AnsibleGalaxy.role"

@@ -15,7 +15,8 @@ from orchestrator.tosca.adapters import Adapters, Entry, How, Part
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import COMPUTE, SERVICE, VACUUM, RequirementDefinition
 from orchestrator.tosca.functions import Evaluator
-from orchestrator.tosca.playbooks import ROLE, TYPES, Pins, playbook_service, sources
+from orchestrator.tosca.means import Pins
+from orchestrator.tosca.playbooks import ROLE, TYPES, playbook_service, sources
 from orchestrator.tosca.problems import Mark, listed, shown
 from orchestrator.tosca.read import tree_of
 from orchestrator.tosca.topology import NodeTemplate, Policy, Requirement, Topology
@@ -23,17 +24,6 @@ from orchestrator.tosca.values import INVALID
 
 _OURS = "vacuo/types.yaml"
 _LIMITS = {"minimum": "min_instances", "maximum": "max_instances"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Means:
-    """What a server adds: values for the adapters' parameters, and the playbooks that it pins."""
-
-    parameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    pins: Pins = dataclasses.field(default_factory=dict)
-
-
-NO_MEANS = Means()
 
 
 @dataclasses.dataclass(frozen=True)

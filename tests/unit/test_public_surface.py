@@ -39,6 +39,9 @@ SECTIONS = {
     "sites: limits": settings.SiteLimits,
     "pools": settings.Pool,
     "issuers": settings.Issuer,
+    "imports": settings.Imports,
+    "templates": settings.Templates,
+    "templates: playbooks": settings.ForeignPlaybook,
     "limits": settings.Limits,
 }
 WORDS: dict[Any, str] = {
