@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.model import DeploymentId, InstanceState, NodeName
+from orchestrator.model import DeploymentId, InstanceState, NodeName, UserData
 
 STEP_SECONDS = 0.5
 
@@ -66,6 +66,7 @@ class SimulatedHost:
     draining: bool = False
     deleted_at: float | None = None
     console: list[str] = field(default_factory=list)
+    user_data: UserData = field(default_factory=UserData, repr=False)
 
 
 @dataclass

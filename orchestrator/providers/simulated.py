@@ -111,6 +111,7 @@ class SimulatedProvider:
             address=_address(number),
             boots=not self._world.happens(self._world.faults.boot_fails),
             console=[f"Booting {request.name}."],
+            user_data=request.user_data,
         )
 
     def delete(self, instance: InstanceId) -> None:

@@ -18,7 +18,7 @@ from orchestrator.control.configuration import Configuration
 from orchestrator.control.execute import Executor as ActionExecutor
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
-from orchestrator.control.ports import Ports
+from orchestrator.control.ports import Ports, PullSite
 from orchestrator.control.service import Orchestrator, patience
 from orchestrator.identity import issuer as development
 from orchestrator.identity.tokens import TokenValidator
@@ -83,7 +83,9 @@ class AtOnce(Executor):
 class ApiWorld:
     """A server, its world, and a client of it."""
 
-    def __init__(self, directory: Path, compiler: Any = None, streams: int = 4) -> None:
+    def __init__(
+        self, directory: Path, compiler: Any = None, streams: int = 4, pull: PullSite | None = None
+    ) -> None:
         flavours = (Flavour(name="medium", cores=2, memory_mb=2048, disk_gb=20),)
         site = Site(name=SITE, provider="simulated", flavours=flavours)
         pool = Pool(name=POOL, batch="simulated", collector="pool.example:9618")
@@ -101,6 +103,7 @@ class ApiWorld:
             {SITE: SimulatedProvider(site, self.world)},
             {POOL: SimulatedPool(pool, self.world)},
             SimulatedConfigurator(self.world, sleep=lambda _: None),
+            {SITE: pull} if pull else {},
         )
         at_once = AtOnce()
         observer = Observer(ports, self.repository, "test", at_once)
