@@ -41,6 +41,7 @@ from orchestrator.store.lock import ServerLock
 from orchestrator.store.repository import Repository
 from orchestrator.tosca.means import Means
 from orchestrator.tosca.sandbox import Compiler
+from orchestrator.tosca.sources import sources_of
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,9 @@ def assemble(settings: Settings) -> Running:
     executor = Executor(ports, repository, configuration)
     loop = Loop(repository, observer, executor, holder, patience(settings))
     engine = InProcessEngine(loop.run_once, _PassFailures(repository), ENGINE_THREADS)
-    compiler = Compiler(settings.limits, means=lambda: _means(settings))
+    compiler = Compiler(
+        settings.limits, imports=sources_of(settings), means=lambda: _means(settings)
+    )
     compiler.warm()
     orchestrator = Orchestrator(
         settings,

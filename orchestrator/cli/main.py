@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from orchestrator import __version__
 from orchestrator.cli import (
+    catalogue,
     deployments,
     doctor,
     exitcodes,
@@ -176,6 +177,7 @@ app.command("templates")(templates.templates_command)
 app.command("init")(initialise.init_command)
 app.command("doctor")(doctor.doctor)
 app.add_typer(server.app, name="server")
+app.add_typer(catalogue.app, name="catalogue")
 app.command("worker")(server.worker)
 
 

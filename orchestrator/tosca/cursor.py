@@ -70,8 +70,13 @@ class Cursor:
             return found
         for key, inner in found.items():
             if key not in allowed:
-                hint = did_you_mean(key, allowed) or f"Known here: {listed(sorted(allowed), 20)}."
-                inner.problem_at_key(f"{shown(self.name)} has no key {shown(key)}.", hint)
+                sentence = f"{shown(self.name)} has no key {shown(key)}."
+                meant = did_you_mean(key, allowed)
+                if self.report.imported and not meant:
+                    self.report.note(inner.key, sentence)
+                    continue
+                hint = meant or f"Known here: {listed(sorted(allowed), 20)}."
+                inner.problem_at_key(sentence, hint)
         return {key: inner for key, inner in found.items() if key in allowed}
 
     def pair(self, what: str) -> Cursor | None:

@@ -214,7 +214,7 @@ class _Walk:
 
     def _check(self, document: Document, chain: tuple[str, ...]) -> Layer | None:
         found = _trees.get((document.name, document.sha256)) or _read(document)
-        report = Report(names.shown(document.name))
+        report = Report(names.shown(document.name), imported=True)
         report.adopt(found.problems)
         own: tuple[tuple[str, str], ...] = ((document.name, document.sha256),)
         if found.tree is None or report or top(root := Cursor.root(found.tree, report)) is None:

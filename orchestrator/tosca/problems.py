@@ -71,10 +71,15 @@ class TemplateInvalid(UserError):
 
 
 class Report:
-    """Collects the problems of one file.  After ``limit`` of them no more are kept."""
+    """Collects the problems of one file.  After ``limit`` of them no more are kept.
 
-    def __init__(self, file: str, limit: int = 200) -> None:
+    Of an ``imported`` file, which whoever sends the template cannot change, what is odd and
+    harmless is a note.
+    """
+
+    def __init__(self, file: str, limit: int = 200, imported: bool = False) -> None:
         self.file = file
+        self.imported = imported
         self._limit = limit
         self._problems: dict[Problem, None] = {}
         self._adopted: dict[Problem, None] = {}

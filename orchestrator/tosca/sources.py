@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.settings import Imports
+from orchestrator.outbound import Guard, Outbound, OutboundError, OutboundRefused
+from orchestrator.settings import Imports, Settings
 from orchestrator.tosca import names
+from orchestrator.tosca.bundles import Bundles
 from orchestrator.tosca.imports import Document
 from orchestrator.tosca.names import Refusal
 from orchestrator.tosca.problems import shown
@@ -34,14 +36,6 @@ class FetchFailed(Exception):
     """An address could not be read; the message says why, as half a sentence."""
 
 
-class Shelves(Protocol):
-    """A kept collection of documents, such as the pinned bundles."""
-
-    def find(self, name: str) -> Document | Refusal | None:
-        """The document, why it cannot be used, or None where the name is somebody else's."""
-        ...
-
-
 class ImportSources:
     """Finds documents by canonical name.  May be used from any thread.
 
@@ -53,7 +47,7 @@ class ImportSources:
         self,
         places: Mapping[str, Path] | None = None,
         *,
-        bundles: Shelves | None = None,
+        bundles: Bundles | None = None,
         fetch: Fetch | None = None,
         limits: Imports | None = None,
     ) -> None:
@@ -149,6 +143,37 @@ class ImportSources:
         if len(content) > most:
             return Refusal(f"{shown(names.shown(name), 100)} has more than {most} bytes.")
         return Document.of(name, content)
+
+
+def sources_of(settings: Settings) -> ImportSources:
+    """What a server with ``settings`` imports from."""
+    given = settings.imports
+    guard = Guard(
+        given.hosts,
+        given.private_hosts,
+        maximum_bytes=given.document_bytes,
+        seconds=given.fetch_seconds,
+    )
+    outbound = Outbound(guard)
+
+    def fetch(url: str) -> bytes:
+        try:
+            return outbound.get(url)
+        except OutboundRefused as refused:
+            raise FetchFailed(
+                f"{refused}; the administrator lists hosts, maps them or adds a bundle"
+            ) from None
+        except OutboundError as error:
+            raise FetchFailed(str(error)) from None
+
+    return ImportSources(
+        given.map, bundles=Bundles(catalogue_directory(settings)), fetch=fetch, limits=given
+    )
+
+
+def catalogue_directory(settings: Settings) -> Path:
+    """Where the pinned bundles of a server are."""
+    return settings.data_directory / "catalogue"
 
 
 class Gathering:
