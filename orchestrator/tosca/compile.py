@@ -11,19 +11,21 @@ from typing import Any
 
 from orchestrator.model import DeploymentSpec, Value
 from orchestrator.tosca.adapters import shipped
-from orchestrator.tosca.check import header, inputs, topology
+from orchestrator.tosca.check import header, topology
 from orchestrator.tosca.conformance import conform, normative_types
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library
-from orchestrator.tosca.functions import Evaluator
+from orchestrator.tosca.functions import Between, Evaluator
 from orchestrator.tosca.groups import GroupMaker
 from orchestrator.tosca.imports import NOTHING, Shelf
+from orchestrator.tosca.inputs import inputs
 from orchestrator.tosca.means import NO_MEANS, Means
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.read import Tree, read
 from orchestrator.tosca.realise import realise
+from orchestrator.tosca.roles import check_roles
 from orchestrator.tosca.summary import InputSummary, TemplateSummary
-from orchestrator.tosca.topology import Topology
+from orchestrator.tosca.topology import NodeTemplate, Topology
 from orchestrator.tosca.values import INVALID
 
 
@@ -54,14 +56,15 @@ def compile_template(
         raise TemplateInvalid(report.problems)
     adapters = shipped().with_parameters(means.parameters)
     found = topology(root, adapters.amended(library), given, imports)
+    check_roles(found)
     realised = realise(found, adapters, means.pins)
     evaluator = Evaluator(realised.topology)
     _evaluate_everything(realised.topology, evaluator)
     maker = GroupMaker(realised.topology, evaluator)
-    groups = maker.groups() if not report else ()
+    groups = maker.groups() if not found.circular else ()
     outputs = _outputs(realised.topology, evaluator)
     report.raise_if_any()
-    conform(root, found, Evaluator(found), given)
+    conform(root, evaluator if realised.topology is found else Evaluator(found), given)
     report.raise_if_any()
     return DeploymentSpec(
         found.description, groups, outputs, found.imports, (*report.notes, *realised.notes)
@@ -124,19 +127,43 @@ def _evaluate_everything(found: Topology, evaluator: Evaluator) -> None:
     for name in found.inputs:
         evaluator.input_value(name)
     for template in found.templates.values():
-        properties = found.library.properties("node_types", template.type)
-        for name, cursor in template.properties.items():
-            value = evaluator.property_value(template, name)
-            if value is None and properties[name].required:
-                cursor.problem(f"The property `{name}` needs a value, and this is null.")
-        for capability, given in template.capabilities.items():
-            for name in given:
-                evaluator.property_value(template, name, capability)
-        for cursor in template.inputs.values():
-            evaluator.checker(template.name).free(cursor)
+        _evaluate_template(template, found, evaluator)
+    for relationship in found.relationships.values():
+        _evaluate_relationship(Between(relationship), evaluator)
     for policy in found.policies:
         for name in policy.properties:
             evaluator.policy_value(policy, name)
+    for group in found.groups:
+        for name in group.properties:
+            evaluator.group_value(group, name)
+
+
+def _evaluate_template(template: NodeTemplate, found: Topology, evaluator: Evaluator) -> None:
+    properties = found.library.properties("node_types", template.type)
+    for name, cursor in template.properties.items():
+        value = evaluator.property_value(template, name)
+        if value is None and properties[name].required:
+            cursor.problem(f"The property `{name}` needs a value, and this is null.")
+    for capability, given in template.capabilities.items():
+        for name in given:
+            evaluator.property_value(template, name, capability)
+    for name in template.attributes:
+        evaluator.attribute_value(template, name)
+    for operation in template.operations.values():
+        for cursor in operation.inputs.values():
+            evaluator.checker(template.name).free(cursor)
+    for requirement in template.requirements:
+        if requirement.relationship is not None:
+            inside = Between(requirement.relationship, template.name, requirement.target)
+            _evaluate_relationship(inside, evaluator)
+
+
+def _evaluate_relationship(scope: Between, evaluator: Evaluator) -> None:
+    for name in scope.relationship.properties:
+        evaluator.relationship_value(scope, name)
+    for operation in scope.relationship.operations.values():
+        for cursor in operation.inputs.values():
+            evaluator.checker(scope).free(cursor)
 
 
 def _outputs(found: Topology, evaluator: Evaluator) -> dict[str, Value]:

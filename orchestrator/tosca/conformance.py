@@ -1,17 +1,18 @@
-"""tosca-parser as the authority on conformance, asked once our own checks have passed.
+"""tosca-parser as a second opinion on conformance, asked once our own checks have passed.
 
-It sees a document without imports, with the types written into it, and with functions put in
-words that it knows: it follows no requirement in ``get_property``, knows none of the attributes
-that Vacuo fills in, and compares numbers of instances that are functions.  It keeps its errors in
-a class attribute and changes the definitions it is given, so one process asks it one question.
+It is given the template in a normal form: no imports, the types that are used written into it,
+requirements as the nodes they lead to, and functions in words that it knows.  It follows no
+requirement in ``get_property``, knows none of the attributes that Vacuo fills in, and compares
+numbers of instances that are functions; relationships, artifacts, operations, substitution and the
+number of requirements are ours alone to check.  It keeps its errors in a class attribute and
+changes the definitions it is given, so one process asks it one question.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from toscaparser.common.exception import ExceptionCollector
@@ -20,46 +21,56 @@ from toscaparser.elements.entity_type import EntityType
 from toscaparser.tosca_template import ToscaTemplate
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import BASIC, KINDS
+from orchestrator.tosca.definitions import BASIC, KINDS, Library
 from orchestrator.tosca.functions import Evaluator
-from orchestrator.tosca.read import Listing, Scalar, Table, Tree, plain
-from orchestrator.tosca.topology import InputDeclaration, NodeTemplate, Reference, Topology
-from orchestrator.tosca.values import INVALID, is_function, is_late
+from orchestrator.tosca.read import Listing, Scalar, Table, Tree
+from orchestrator.tosca.topology import InputDeclaration, NodeTemplate, Policy, Reference, Topology
+from orchestrator.tosca.values import INVALID, has_function, is_function, is_late
 
 _log = logging.getLogger(__name__)
 _QUOTED = re.compile(r'template "([^"]{1,200})"')
-_UNSEEN = ("imports", "repositories", "dsl_definitions")
+# It refuses 1.1, which differs from 1.2 in nothing that it looks at.
 _GIVEN_AS = {"tosca_simple_yaml_1_1": "tosca_simple_yaml_1_2"}
+_KINDS = ("node_types", "capability_types", "relationship_types", "policy_types", "group_types",
+          "data_types")  # fmt: skip
+_KEYS = ("derived_from", "description", "properties", "attributes", "requirements",
+         "capabilities", "valid_target_types", "constraints", "type")  # fmt: skip
+_DEPENDS = "tosca.relationships.DependsOn"
+_PLAIN_INPUT = ("integer", "float", "boolean", "string", "list", "map")
 
 
 def normative_types() -> dict[str, dict[str, Any]]:
     """The definitions of the TOSCA specification, by section."""
     whole = EntityType.TOSCA_DEF_LOAD_AS_IS
-    return {kind: copy.deepcopy(dict(whole.get(kind) or {})) for kind in KINDS}
+    return {kind: copied(dict(whole.get(kind) or {})) for kind in KINDS}
 
 
-def conform(
-    root: Cursor, topology: Topology, evaluator: Evaluator, given: Mapping[str, Any]
-) -> None:
+def copied(value: Any) -> Any:
+    """Plain data once more, faster than :func:`copy.deepcopy`."""
+    if isinstance(value, dict):
+        return {key: copied(inner) for key, inner in value.items()}
+    return [copied(inner) for inner in value] if isinstance(value, list) else value
+
+
+def conform(root: Cursor, evaluator: Evaluator, given: Mapping[str, Any]) -> None:
     """Reports what tosca-parser has against a template that we have nothing against."""
-    document = _document(root, topology, evaluator)
+    topology = evaluator.topology
+    document = NormalForm(evaluator).document(str(root.value_of("tosca_definitions_version")))
     parameters = {
         name: given[name]
         for name, declaration in topology.inputs.items()
-        if given.get(name) is not None and declaration.schema.type in BASIC
+        if given.get(name) is not None and declaration.schema.type in _PLAIN_INPUT
     }
-    parser_log = logging.getLogger("tosca")
-    parser_log.disabled = True
-    logging.getLogger("tosca.model").disabled = True
+    for name in ("tosca", "tosca.model"):
+        logging.getLogger(name).disabled = True
     try:
         ToscaTemplate(yaml_dict_tpl=document, parsed_params=parameters)
     except ParserRefuses:
         for error in ExceptionCollector.getExceptions():
             _report(root, topology, str(error))
     except Exception:
-        # It answers some documents with a Python error; the person gets a sentence instead.
+        # It answers some documents with a Python error, which says nothing about the document.
         _log.warning("tosca-parser gave up on a template", exc_info=True)
-        root.problem("This is not conformant TOSCA, and tosca-parser cannot say where.")
 
 
 def _report(root: Cursor, topology: Topology, message: str) -> None:
@@ -71,75 +82,171 @@ def _report(root: Cursor, topology: Topology, message: str) -> None:
     root.problem(f"{text or 'This is not conformant TOSCA'}.")
 
 
-def _document(root: Cursor, topology: Topology, evaluator: Evaluator) -> dict[str, Any]:
-    document: dict[str, Any] = plain(root.tree)
-    for key in _UNSEEN:
-        document.pop(key, None)
-    version = document["tosca_definitions_version"]
-    document["tosca_definitions_version"] = _GIVEN_AS.get(version, version)
-    document |= _own_types(topology)
-    _spell_out(document["topology_template"].get("inputs"))
-    for declaration in topology.inputs.values():
-        _simplify(document["topology_template"]["inputs"][declaration.schema.name], declaration)
-    body = document["topology_template"]
-    for name, template in topology.templates.items():
-        node = body["node_templates"][name]
-        words = _Words(evaluator, name)
-        if template.properties:
-            node["properties"] = {
-                key: value
-                for key, cursor in template.properties.items()
-                if (value := words.of_property(template, key, cursor)) is not None
-            }
-        node.pop("interfaces", None)  # checked by us; a role is not an artifact that it knows
-        if "capabilities" in node:
-            node["capabilities"] = {
-                capability: {"properties": _known(evaluator, template.name, capability, given)}
-                for capability, given in template.capabilities.items()
-            }
-    for policy, written in zip(topology.policies, body.get("policies") or [], strict=True):
-        written[policy.name]["properties"] = {
-            name: value
-            for name in policy.properties
-            if (value := evaluator.policy_value(policy, name)) is not None and not is_late(value)
+class NormalForm:
+    """Writes a topology down in the part of TOSCA that tosca-parser reads rightly."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._topology = evaluator.topology
+        self._library = evaluator.topology.library
+
+    def document(self, version: str) -> dict[str, Any]:
+        found = self._topology
+        body = {
+            "inputs": {name: _input(one) for name, one in found.inputs.items()},
+            "node_templates": {name: self._node(one) for name, one in found.templates.items()},
+            "groups": {
+                one.name: {"type": one.type, "members": list(one.members)} for one in found.groups
+            },
+            "policies": [{one.name: self._policy(one)} for one in found.policies],
+            "outputs": {
+                name: {"value": self._words(cursor, None)} for name, cursor in found.outputs.items()
+            },
         }
-    for name, cursor in topology.outputs.items():
-        body["outputs"][name]["value"] = _Words(evaluator, None).of(cursor)
-        body["outputs"][name].pop("type", None)
-    return document
+        return {
+            "tosca_definitions_version": _GIVEN_AS.get(version, version),
+            **_types(self._library, self._used()),
+            "topology_template": {key: section for key, section in body.items() if section},
+        }
+
+    def _used(self) -> Iterator[tuple[str, str]]:
+        """The types that the topology names itself."""
+        for template in self._topology.templates.values():
+            yield "node_types", template.type
+        for policy in self._topology.policies:
+            yield "policy_types", policy.type
+        for group in self._topology.groups:
+            yield "group_types", group.type
+
+    def _node(self, template: NodeTemplate) -> dict[str, Any]:
+        node: dict[str, Any] = {"type": template.type}
+        properties = {
+            name: value
+            for name, cursor in template.properties.items()
+            if (value := self._property(template, name, cursor)) is not None
+        }
+        capabilities = {
+            name: {"properties": self._capability(template, name)} for name in template.capabilities
+        }
+        requirements = [{one.name: one.target} for one in template.requirements]
+        for key, part in (
+            ("properties", properties),
+            ("capabilities", capabilities),
+            ("requirements", requirements),
+        ):
+            if part:
+                node[key] = part
+        return node
+
+    def _property(self, template: NodeTemplate, name: str, cursor: Cursor) -> Any:
+        """As written where a function is in it, else as we understand it."""
+        if has_function(cursor.tree):
+            return self._words(cursor, template.name)
+        return self._evaluator.property_value(template, name)
+
+    def _capability(self, template: NodeTemplate, capability: str) -> dict[str, Any]:
+        schemas = self._evaluator.schemas(template, capability)
+        names = (n for n in schemas if n in template.capabilities[capability] or schemas[n].default)
+        values = {n: self._evaluator.property_value(template, n, capability) for n in names}
+        return {name: v for name, v in values.items() if v is not None and not is_late(v)}
+
+    def _policy(self, policy: Policy) -> dict[str, Any]:
+        values = {name: self._evaluator.policy_value(policy, name) for name in policy.properties}
+        known = {name: v for name, v in values.items() if v is not None and not is_late(v)}
+        return {"type": policy.type, "targets": list(policy.targets), "properties": known}
+
+    def _words(self, cursor: Cursor, scope: str | None) -> Any:
+        """A value in words that tosca-parser knows."""
+        tree: Tree = cursor.tree
+        if is_function(tree):
+            return self._function(cursor, scope)
+        if isinstance(tree, Table):
+            entries = {key: self._words(one, scope) for key, one in cursor.table().items()}
+            return {key: value for key, value in entries.items() if value is not None}
+        if isinstance(tree, Listing):
+            return [self._words(item, scope) for item in cursor.items()]
+        return tree.value if isinstance(tree, Scalar) else None
+
+    def _function(self, cursor: Cursor, scope: str | None) -> Any:
+        (name, argument), *_ = cursor.table().items()
+        if name in ("get_property", "get_attribute"):
+            found = self._evaluator.reference(name, argument, scope)
+            if not isinstance(found, Reference):
+                return ""
+            if name == "get_attribute":
+                return {name: [found.template, "tosca_name"]}
+            middle = [found.capability] if found.capability else []
+            return {name: [found.template, *middle, found.name, *found.rest]}
+        if name in ("concat", "token"):
+            return {name: [self._words(item, scope) for item in argument.items()]}
+        if name == "get_input" and isinstance(argument.value, str):
+            return {name: argument.value}
+        value = self._evaluator.evaluate(cursor, scope)
+        return None if value is INVALID or is_late(value) else value
 
 
-def _own_types(topology: Topology) -> dict[str, Any]:
-    """All types that are not the specification's, imported or not, by section."""
-    normative = EntityType.TOSCA_DEF_LOAD_AS_IS
-    found = {}
-    for kind, types in topology.library.sections.items():
-        known = normative.get(kind) or {}
-        more = {name: copy.deepcopy(t) for name, t in types.items() if name not in known}
-        if kind == "data_types":  # it knows a basic type by `type`, not by `derived_from`
-            for one in more.values():
-                if one.get("derived_from") in BASIC:
-                    one |= {"type": one["derived_from"], "derived_from": "tosca.datatypes.Root"}
-        if kind == "node_types":  # it looks for a type by capability only among its own
-            for requirement in (r for one in more.values() for r in one.get("requirements") or []):
-                for definition in requirement.values():
-                    if isinstance(definition, dict) and not definition.get("node"):
-                        definition["node"] = "tosca.nodes.Root"
-        if more:
-            _spell_out(more)
-            found[kind] = more
+def _input(declaration: InputDeclaration) -> dict[str, Any]:
+    """An input as something of a type that it takes for inputs; we have checked the value."""
+    schema = declaration.schema
+    if schema.type not in _PLAIN_INPUT:
+        return {"type": "string", "required": False}
+    found: dict[str, Any] = {"type": schema.type, "required": schema.required}
+    if schema.has_default:
+        found["default"] = copied(schema.default)
+    if schema.constraints and schema.type not in ("list", "map"):
+        kept = [{name: bound} for name, bound in schema.constraints if name != "schema"]
+        found["constraints"] = copied(kept)
     return found
 
 
-def _simplify(written: dict[str, Any], declaration: InputDeclaration) -> None:
-    """An input of a data type, checked by us, as something of a type that it takes for inputs."""
-    schema = declaration.schema
-    if schema.entry is not None and schema.entry.type not in BASIC:
-        written.pop("entry_schema", None)
-    if schema.type not in BASIC:
-        written |= {"type": "map" if isinstance(written.get("default"), dict) else "string"}
-        written.pop("default", None)
-        written.pop("constraints", None)
+def _types(library: Library, used: Iterator[tuple[str, str]]) -> dict[str, Any]:
+    """The definitions behind the types in use that are not the specification's, by section."""
+    normative = EntityType.TOSCA_DEF_LOAD_AS_IS
+    known = {name: kind for kind in _KINDS for name in library.sections.get(kind, {})}
+    found: dict[str, dict[str, Any]] = {}
+    waiting = [name for _, name in used]
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        kind = known.get(name)
+        if name in seen or kind is None:
+            continue
+        seen.add(name)
+        if name in (normative.get(kind) or {}):
+            continue
+        definition = _definition(kind, name, library)
+        found.setdefault(kind, {})[name] = definition
+        waiting.extend(_texts(definition))
+    return found
+
+
+def _definition(kind: str, name: str, library: Library) -> dict[str, Any]:
+    written = library.sections[kind][name] or {}
+    one: dict[str, Any] = {key: copied(written[key]) for key in _KEYS if key in written}
+    if parent := one.get("derived_from"):
+        one["derived_from"] = library.canonical(kind, parent)
+    if kind == "data_types" and one.get("derived_from") in BASIC:
+        # It knows a basic type by `type`, not by `derived_from`.
+        one |= {"type": one["derived_from"], "derived_from": "tosca.datatypes.Root"}
+    for requirement in one.get("requirements") or []:
+        for key, value in requirement.items():
+            wanted = dict(value) if isinstance(value, dict) else {"capability": value}
+            wanted.pop("node_filter", None)
+            if isinstance(wanted.get("relationship"), dict):
+                wanted["relationship"] = wanted["relationship"].get("type", _DEPENDS)
+            wanted["occurrences"] = [0, "UNBOUNDED"]  # counted by us
+            wanted.setdefault("node", "tosca.nodes.Root")  # else it looks among its own types only
+            requirement[key] = wanted
+    _spell_out(one)
+    return one
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _spell_out(definitions: Any) -> None:
@@ -150,62 +257,3 @@ def _spell_out(definitions: Any) -> None:
                 definitions[key] = {"type": value}
             else:
                 _spell_out(value)
-
-
-def _known(
-    evaluator: Evaluator, template: str, capability: str, given: Mapping[str, Cursor]
-) -> dict[str, Any]:
-    node = evaluator.topology.templates[template]
-    kind = evaluator.topology.library.capabilities(node.type)[capability]
-    names = dict.fromkeys(
-        (*given, *evaluator.topology.library.properties("capability_types", kind))
-    )
-    values = {name: evaluator.property_value(node, name, capability) for name in names}
-    return {name: v for name, v in values.items() if v is not None and not is_late(v)}
-
-
-def _has_function(tree: Tree) -> bool:
-    if isinstance(tree, Table):
-        return is_function(tree) or any(_has_function(one) for _, one in tree.entries.values())
-    return isinstance(tree, Listing) and any(_has_function(one) for one in tree.items)
-
-
-class _Words:
-    """Values in words that tosca-parser knows."""
-
-    def __init__(self, evaluator: Evaluator, scope: str | None) -> None:
-        self._evaluator = evaluator
-        self._scope = scope
-
-    def of(self, cursor: Cursor) -> Any:
-        tree: Tree = cursor.tree
-        if is_function(tree):
-            return self._function(cursor)
-        if isinstance(tree, Table):
-            entries = {key: self.of(inner) for key, inner in cursor.table().items()}
-            return {key: value for key, value in entries.items() if value is not None}
-        if isinstance(tree, Listing):
-            return [self.of(item) for item in cursor.items()]
-        return tree.value if isinstance(tree, Scalar) else None
-
-    def of_property(self, template: NodeTemplate, name: str, cursor: Cursor) -> Any:
-        """A property: as written where a function is in it, else as we understand it."""
-        if _has_function(cursor.tree):
-            return self.of(cursor)
-        return self._evaluator.property_value(template, name)
-
-    def _function(self, cursor: Cursor) -> Any:
-        (name, argument), *_ = cursor.table().items()
-        if name in ("get_property", "get_attribute"):
-            found = self._evaluator.reference(name, argument, self._scope)
-            if not isinstance(found, Reference):
-                return ""
-            if name == "get_attribute":
-                return {name: [found.template, "tosca_name"]}
-            middle = [found.capability] if found.capability else []
-            return {name: [found.template, *middle, found.name, *found.rest]}
-        if name == "get_input":
-            value = self._evaluator.evaluate(cursor, self._scope)
-            plain_name = argument.value if isinstance(argument.value, str) else None
-            return {name: plain_name} if plain_name else (None if value is INVALID else value)
-        return {name: [self.of(item) for item in argument.items()]}

@@ -43,6 +43,10 @@ class Cursor:
         """Something is wrong with there being such a key, or with what lacks in its value."""
         self.report.add(self.key, self.path, sentence, suggestion)
 
+    def note(self, sentence: str) -> None:
+        """The value is no mistake, and not what its writer may take it for."""
+        self.report.note(self.tree.mark, sentence)
+
     def replaced(self, tree: Tree) -> Cursor:
         """Another value in this place."""
         return Cursor(tree, self.path, self.report, self.key)
@@ -53,6 +57,11 @@ class Cursor:
             return None
         mark, tree = self.tree.entries[key]
         return Cursor(tree, (*self.path, key), self.report, mark)
+
+    def value_of(self, key: str) -> Any:
+        """The plain value of ``key``; None where there is none."""
+        found = self.get(key)
+        return None if found is None else found.value
 
     def table(self, allowed: Collection[str] | None = None) -> dict[str, Cursor]:
         """The entries of a mapping; nothing at all counts as an empty one.

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+
+from orchestrator.tosca.operations import (
+    Operation,
+    operations_in,
+    operations_of,
+    short_interface,
+)
 
 COMPUTE = "tosca.nodes.Compute"
 SERVICE = "vacuo.nodes.Service"
@@ -42,7 +49,19 @@ SHORT = {
     "PortDef": "tosca.datatypes.network.PortDef",
     "PortSpec": "tosca.datatypes.network.PortSpec",
     "tosca:PortDef": "tosca.datatypes.network.PortDef",
-    "Compute": COMPUTE,
+    "tosca:PortSpec": "tosca.datatypes.network.PortSpec",
+    "Credential": "tosca.datatypes.Credential",
+    "tosca:Credential": "tosca.datatypes.Credential",
+}
+_SPECIFIED = {
+    "node_types": ("tosca.nodes.", "tosca.nodes.network."),
+    "capability_types": ("tosca.capabilities.", "tosca.capabilities.network."),
+    "relationship_types": ("tosca.relationships.", "tosca.relationships.network."),
+    "policy_types": ("tosca.policies.",),
+    "group_types": ("tosca.groups.",),
+    "data_types": ("tosca.datatypes.", "tosca.datatypes.network."),
+    "interface_types": ("tosca.interfaces.node.lifecycle.", "tosca.interfaces.relationship."),
+    "artifact_types": ("tosca.artifacts.",),
 }
 ABSENT: Any = object()
 
@@ -94,49 +113,84 @@ class RequirementDefinition:
     relationship: str
     least: int = 1
     most: int | None = 1
-
-
-@dataclass(frozen=True)
-class Operation:
-    """What realises a type: a role, and inputs beyond the properties."""
-
-    implementation: str | None = None
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    node_filter: Any = None  # plain, as a type has it
+    counted: bool = True  # the type says how many
 
 
 @dataclass(frozen=True)
 class Library:
-    """All types that a template may use: section to name to plain, well-formed definition."""
+    """All types that a template may use: section to name to plain, well-formed definition.
+
+    ``doubtful`` are (section, name) of types that exist and are broken; ``complete`` is False
+    where an import could not be had.  What is wrong only because of these is not reported.
+    """
 
     sections: Mapping[str, Mapping[str, Any]]
+    doubtful: frozenset[tuple[str, str]] = frozenset()
+    complete: bool = True
 
     def with_types(self, more: Mapping[str, Mapping[str, Any]]) -> Library:
-        return Library(
-            {kind: {**self.sections.get(kind, {}), **more.get(kind, {})} for kind in KINDS}
-        )
+        sections = {kind: {**self.sections.get(kind, {}), **more.get(kind, {})} for kind in KINDS}
+        return replace(self, sections=sections)
+
+    def without(self, broken: Iterable[tuple[str, str]]) -> Library:
+        """With the (section, name) of ``broken`` known to exist, and no more than that."""
+        gone = frozenset(broken)
+        sections = {
+            kind: {name: one for name, one in types.items() if (kind, name) not in gone}
+            for kind, types in self.sections.items()
+        }
+        return replace(self, sections=sections, doubtful=self.doubtful | gone)
 
     @cached_property
-    def _cache(self) -> dict[tuple[str, str, str], Any]:
+    def _cache(self) -> dict[tuple[str, ...], Any]:
         return {}
 
     def names(self, kind: str) -> tuple[str, ...]:
         return tuple(self.sections.get(kind, {}))
 
+    def canonical(self, kind: str, name: str) -> str:
+        """The full name of a type that TOSCA lets one write short: ``Compute``, ``tosca:Root``."""
+        types = self.sections.get(kind, {})
+        short = name.removeprefix("tosca:")
+        if name in types or ("." in short and short == name):
+            return name
+        full = (prefix + short for prefix in _SPECIFIED.get(kind, ()))
+        return next((one for one in full if one in types), name)
+
     def has(self, kind: str, name: str) -> bool:
-        return name in self.sections.get(kind, {})
+        return self.canonical(kind, name) in self.sections.get(kind, {})
+
+    def may_be(self, kind: str, name: str) -> bool:
+        """Whether a type that is not here may exist: it is broken, or an import is missing."""
+        return not self.complete or (kind, name) in self.doubtful
+
+    def whole(self, kind: str, name: str) -> bool:
+        """Whether the type and all that it derives from are known."""
+        *_, (_, root) = [("", {"derived_from": name}), *self.lineage(kind, name)]
+        return self.has(kind, name) and not (
+            root.get("derived_from") and root["derived_from"] not in BASIC
+        )
+
+    def data_type_is_whole(self, name: str) -> bool:
+        return name in BASIC or self.whole("data_types", name)
 
     def lineage(self, kind: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """The type and its ancestors, itself first; ends at an unknown one and in a cycle."""
         seen: set[str] = set()
         types = self.sections.get(kind, {})
+        name = self.canonical(kind, name)
         while name in types and name not in seen:
             seen.add(name)
             definition = types[name] or {}
             yield name, definition
-            name = str(definition.get("derived_from", ""))
+            name = self.canonical(kind, str(definition.get("derived_from") or ""))
 
     def derives(self, kind: str, name: str, base: str) -> bool:
-        return any(ancestor == base for ancestor, _ in self.lineage(kind, name))
+        key = ("lineage", kind, name)
+        if key not in self._cache:
+            self._cache[key] = frozenset(ancestor for ancestor, _ in self.lineage(kind, name))
+        return self.canonical(kind, base) in self._cache[key]
 
     def is_host(self, node_type: str) -> bool:
         return self.derives("node_types", node_type, COMPUTE)
@@ -144,18 +198,14 @@ class Library:
     def properties(self, kind: str, name: str) -> dict[str, Schema]:
         return self._merged(kind, name, "properties")
 
-    def attributes(self, name: str) -> dict[str, Schema]:
-        return self._merged("node_types", name, "attributes")
+    def attributes(self, name: str, kind: str = "node_types") -> dict[str, Schema]:
+        return self._merged(kind, name, "attributes")
 
     def _merged(self, kind: str, name: str, section: str) -> dict[str, Schema]:
         where = (kind, name, section)
         if where not in self._cache:
-            found: dict[str, Any] = {}
-            for _, definition in reversed(list(self.lineage(kind, name))):
-                for key, value in (definition.get(section) or {}).items():
-                    refined = isinstance(value, dict) and isinstance(found.get(key), dict)
-                    found[key] = {**found[key], **value} if refined else value
-            self._cache[where] = {key: Schema.parse(key, value) for key, value in found.items()}
+            layers = [definition.get(section) for _, definition in self.lineage(kind, name)]
+            self._cache[where] = _refined(layers)
         schemas: dict[str, Schema] = self._cache[where]
         return schemas
 
@@ -170,52 +220,131 @@ class Library:
         return {name: schema for name, schema in properties.items() if name in declared}
 
     def requirements(self, node_type: str) -> dict[str, RequirementDefinition]:
-        found: dict[str, RequirementDefinition] = {}
-        for _, definition in self.lineage("node_types", node_type):
-            for item in definition.get("requirements") or []:
-                for name, value in item.items():
-                    found.setdefault(name, _requirement(name, value))
-        return found
+        where = (node_type, "requirements")
+        if where not in self._cache:
+            found: dict[str, RequirementDefinition] = {}
+            for _, definition in self.lineage("node_types", node_type):
+                for item in definition.get("requirements") or []:
+                    for name, value in item.items():
+                        found.setdefault(name, _requirement(name, value))
+            self._cache[where] = found
+        requirements: dict[str, RequirementDefinition] = self._cache[where]
+        return requirements
 
     def capabilities(self, node_type: str) -> dict[str, str]:
         """The names of a node's capabilities and their types."""
-        found: dict[str, str] = {}
+        where = (node_type, "capabilities")
+        if where not in self._cache:
+            found: dict[str, str] = {}
+            for name, value in self._capability_definitions(node_type):
+                kind = value if isinstance(value, str) else value.get("type")
+                if kind is not None:
+                    found.setdefault(name, str(kind))
+            self._cache[where] = found
+        capabilities: dict[str, str] = self._cache[where]
+        return capabilities
+
+    def capability_properties(
+        self, node_type: str, capability: str, section: str = "properties"
+    ) -> dict[str, Schema]:
+        """Those of the capability's type, as the node type refines them."""
+        where = (node_type, capability, section)
+        if where not in self._cache:
+            definitions = [
+                value.get(section)
+                for name, value in self._capability_definitions(node_type)
+                if name == capability and isinstance(value, Mapping)
+            ]
+            kind = self.capabilities(node_type).get(capability, "")
+            lineage = self.lineage("capability_types", kind)
+            self._cache[where] = _refined(
+                [*definitions, *(definition.get(section) for _, definition in lineage)]
+            )
+        schemas: dict[str, Schema] = self._cache[where]
+        return schemas
+
+    def _capability_definitions(self, node_type: str) -> Iterator[tuple[str, Any]]:
         for _, definition in self.lineage("node_types", node_type):
-            for name, value in (definition.get("capabilities") or {}).items():
-                found.setdefault(name, value if isinstance(value, str) else str(value.get("type")))
+            yield from (definition.get("capabilities") or {}).items()
+
+    def valid_sources(self, node_type: str, capability: str) -> tuple[str, ...]:
+        """The node types that a capability may serve; none is all."""
+        for name, value in self._capability_definitions(node_type):
+            if (
+                name == capability
+                and isinstance(value, Mapping)
+                and value.get("valid_source_types")
+            ):
+                return tuple(map(str, value["valid_source_types"]))
+        kind = self.capabilities(node_type).get(capability, "")
+        return self.listed("capability_types", kind, "valid_source_types")
+
+    def listed(self, kind: str, name: str, key: str) -> tuple[str, ...]:
+        """The nearest list under ``key`` of a type and its ancestors."""
+        for _, definition in self.lineage(kind, name):
+            if definition.get(key):
+                return tuple(map(str, definition[key]))
+        return ()
+
+    def artifacts(self, node_type: str) -> dict[str, Any]:
+        """The artifacts that a type and its ancestors bring, as written."""
+        found: dict[str, Any] = {}
+        for _, definition in self.lineage("node_types", node_type):
+            found = {**(definition.get("artifacts") or {}), **found}
         return found
+
+    def interfaces(self, kind: str, name: str) -> dict[str, frozenset[str]]:
+        """The interfaces that a type has, by their short names, and the operations of each."""
+        where = (kind, name, "interfaces")
+        if where not in self._cache:
+            found: dict[str, frozenset[str]] = {}
+            for _, definition in self.lineage(kind, name):
+                for interface, body in (definition.get("interfaces") or {}).items():
+                    short = short_interface(interface)
+                    found[short] = found.get(short, frozenset()) | operations_of(body)
+                    if isinstance(body, Mapping) and body.get("type"):
+                        found[short] |= self._specified(str(body["type"]))
+                    found[short] |= self._specified(interface)
+            if kind == "relationship_types":
+                found.setdefault("Configure", self._specified("Configure"))
+            self._cache[where] = found
+        interfaces: dict[str, frozenset[str]] = self._cache[where]
+        return interfaces
+
+    def _specified(self, interface_type: str) -> frozenset[str]:
+        found: frozenset[str] = frozenset()
+        for _, definition in self.lineage("interface_types", interface_type):
+            found |= operations_of(definition)
+        return found
+
+    def operations(self, kind: str, name: str) -> dict[str, Operation]:
+        """What a type and its ancestors implement, by ``Interface.operation``."""
+        where = (kind, name, "operations")
+        if where not in self._cache:
+            found: dict[str, Operation] = {}
+            for _, definition in self.lineage(kind, name):
+                for key, above in operations_in(definition.get("interfaces")).items():
+                    below = found.get(key, Operation())
+                    nearest = below if below.implementation else above
+                    inputs = {**above.inputs, **below.inputs}
+                    found[key] = Operation(nearest.implementation, inputs, nearest.dependencies)
+            self._cache[where] = found
+        operations: dict[str, Operation] = self._cache[where]
+        return operations
 
     def configure(self, node_type: str) -> Operation:
         """The operation that sets a service up, as the type and its ancestors have it."""
-        implementation: str | None = None
-        inputs: dict[str, Any] = {}
-        for _, definition in self.lineage("node_types", node_type):
-            operation = configure_of(definition.get("interfaces") or {})
-            implementation = implementation or operation.implementation
-            inputs = {**operation.inputs, **inputs}
-        return Operation(implementation, inputs)
+        return self.operations("node_types", node_type).get("Standard.configure", Operation())
 
 
-def configure_of(interfaces: Mapping[str, Any]) -> Operation:
-    """``Standard.configure`` of a plain ``interfaces`` section."""
-    for name in ("Standard", "tosca.interfaces.node.lifecycle.Standard"):
-        interface = interfaces.get(name)
-        if isinstance(interface, Mapping):
-            operations = interface.get("operations", interface) or {}
-            operation = operations.get("configure")
-            if isinstance(operation, str):
-                return Operation(operation)
-            if isinstance(operation, Mapping):
-                inputs = {k: _assigned(v) for k, v in (operation.get("inputs") or {}).items()}
-                return Operation(operation.get("implementation"), inputs)
-    return Operation()
-
-
-def _assigned(value: Any) -> Any:
-    """An input of an operation may be given as a value, or as a definition with a default."""
-    if isinstance(value, Mapping) and "type" in value and ("default" in value or "value" in value):
-        return value.get("value", value.get("default"))
-    return value
+def _refined(layers: Iterable[Any]) -> dict[str, Schema]:
+    """Definitions of properties, those of the nearest type first, laid over one another."""
+    found: dict[str, Any] = {}
+    for layer in reversed(list(layers)):
+        for key, value in (layer or {}).items():
+            refined = isinstance(value, dict) and isinstance(found.get(key), dict)
+            found[key] = {**found[key], **value} if refined else value
+    return {key: Schema.parse(key, value) for key, value in found.items()}
 
 
 def _requirement(name: str, value: Any) -> RequirementDefinition:
@@ -232,4 +361,6 @@ def _requirement(name: str, value: Any) -> RequirementDefinition:
         relationship=str(relationship),
         least=int(least),
         most=None if most == "UNBOUNDED" else int(most),
+        node_filter=value.get("node_filter"),
+        counted="occurrences" in value,
     )

@@ -8,15 +8,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.model import Attribute, Concat, Token, Value
+from orchestrator.model import Attribute, Value
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import POOL_MEMBER, SERVICE, Schema
+from orchestrator.tosca.operations import short_interface
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Listing, Scalar, tree_of
-from orchestrator.tosca.topology import NodeTemplate, Policy, Reference, Topology
-from orchestrator.tosca.values import INVALID, REFUSED_FUNCTIONS, Checker, is_late
+from orchestrator.tosca.texts import text_function
+from orchestrator.tosca.topology import (
+    Group,
+    NodeTemplate,
+    Policy,
+    Reference,
+    RelationshipTemplate,
+    Topology,
+)
+from orchestrator.tosca.values import INVALID, Checker, is_late
 
 # What Vacuo fills in for every host, and so for every service on one.
 RUNTIME = (
@@ -29,6 +39,21 @@ RUNTIME = (
     "cores",
     "memory_mb",
 )
+# Attributes of a capability that are those of its node.
+_ADDRESSES = {"ip_address": "private_address"}
+
+
+@dataclass(frozen=True)
+class Between:
+    """Inside a relationship: SELF is the relationship, SOURCE and TARGET are node templates, ""
+    where no requirement uses it."""
+
+    relationship: RelationshipTemplate
+    source: str = ""
+    target: str = ""
+
+
+Scope = str | Between | None  # inside a node template, a relationship, or neither
 
 
 class Evaluator:
@@ -41,28 +66,31 @@ class Evaluator:
         self._properties: dict[tuple[str, str, str], Value] = {}
         self._busy: list[tuple[str, str, str]] = []
 
-    def checker(self, scope: str | None) -> Checker:
-        """A checker of values that stand inside the node template ``scope``."""
+    def checker(self, scope: Scope) -> Checker:
+        """A checker of values that stand inside ``scope``."""
         return Checker(self._library, lambda cursor: self.evaluate(cursor, scope))
 
-    def evaluate(self, cursor: Cursor, scope: str | None) -> Value:
+    def evaluate(self, cursor: Cursor, scope: Scope) -> Value:
         """The value of the function at ``cursor``: plain, late, None, or INVALID."""
         (name, argument), *_ = cursor.table().items()
-        if name in REFUSED_FUNCTIONS:
-            cursor.problem_at_key(f"Vacuo cannot know `{name}` when it reads a template.")
-            return INVALID
         if name == "get_input":
             return self._get_input(argument)
-        if name in ("concat", "token"):
-            return self._text(name, argument, scope)
+        if name in ("concat", "join", "token"):
+            return text_function(name, argument, self.checker(scope))
+        if name == "get_nodes_of_type":
+            return self._nodes_of_type(argument)
+        if name == "get_artifact":
+            return self._artifact(argument, scope)
+        if name == "get_operation_output":
+            return self._operation_output(argument, scope)
         reference = self.reference(name, argument, scope)
+        if isinstance(reference, Between):
+            return self._of_relationship(reference, argument)
         if reference is None or reference is INVALID:
             return reference
-        if name == "get_attribute" and not reference.capability:
-            found = self._attribute(reference, argument, scope)
-            if found is not None:
-                return found
-        return self._property(reference, argument)
+        if name == "get_attribute" and self._is_attribute(reference):
+            return self._attribute(reference, argument, scope)
+        return self._property(reference, argument, name == "get_attribute")
 
     # --- get_input ---------------------------------------------------------------------------
 
@@ -72,6 +100,8 @@ class Evaluator:
             argument.problem("`get_input` takes the name of an input.")
             return INVALID
         name, *rest = words
+        if name in self.topology.broken_inputs:
+            return INVALID  # that has been said where it stands
         if name not in self.topology.inputs:
             declared = self.topology.inputs
             hint = did_you_mean(name, declared) or (
@@ -85,53 +115,76 @@ class Evaluator:
         if name not in self._inputs:
             declaration = self.topology.inputs[name]
             value: Value = None
-            if declaration.source is not None:
+            if declaration.schema.required and declaration.source is None:
+                value = INVALID
+            elif declaration.source is not None:
                 value = Checker(self._library).coerce(declaration.source, declaration.schema)
             self._inputs[name] = value
         return self._inputs[name]
 
     # --- get_property, get_attribute ---------------------------------------------------------
 
-    def reference(self, function: str, argument: Cursor, scope: str | None) -> Any:
-        """What the words of the function lead to: a Reference; None through a requirement that is
-        not used; INVALID."""
+    def reference(self, function: str, argument: Cursor, scope: Scope) -> Any:
+        """What the words of the function lead to: a Reference; a Between where that is a
+        relationship; None through a requirement that is not used; INVALID."""
         words = _words(argument)
         if words is None or len(words) < 2 or not isinstance(words[0], str):
             argument.problem(f"`{function}` takes a list: [node template, {function[4:]}].")
             return INVALID
         template = self._entity(words[0], argument, scope, str(words[1]))
-        if template is None:
-            return INVALID
+        if template is None or isinstance(template, Between):
+            return INVALID if template is None else template
         return self._member(function, template, words[1:], argument)
 
-    def _entity(self, name: str, at: Cursor, scope: str | None, what: str) -> NodeTemplate | None:
+    def _entity(
+        self, name: str, at: Cursor, scope: Scope, what: str
+    ) -> NodeTemplate | Between | None:
         templates = self.topology.templates
-        if name in ("SELF", "HOST"):
-            if scope is None:
-                at.problem(f"`{name}` means nothing outside of a node template.", "Name one.")
-                return None
-            if name == "SELF":
-                return templates[scope]
-            hosts = list(self.topology.hosts_of(scope))[1:]
-            having = (h for h in hosts if what in self._library.properties("node_types", h.type))
-            found = next(having, hosts[-1] if hosts else None)
-            if found is None:
-                at.problem(f"{shown(scope)} is not hosted on anything.")
-            return found
-        if name in ("SOURCE", "TARGET"):
-            at.problem(f"`{name}` is for relationships, which Vacuo does not configure.")
-            return None
+        if name in ("SELF", "HOST", "SOURCE", "TARGET"):
+            return self._keyword(name, at, scope, what)
         if name in self.topology.broken:
             return None  # that has been said where it stands
-        if name not in templates:
-            hint = did_you_mean(name, (*templates, "SELF", "HOST"))
-            at.problem(f"There is no node template {shown(name)}.", hint)
+        if name in templates:
+            return templates[name]
+        if name in self.topology.relationships:
+            return Between(self.topology.relationships[name])
+        hint = did_you_mean(name, (*templates, "SELF", "HOST"))
+        at.problem(f"There is no node template {shown(name)}.", hint)
+        return None
+
+    def _keyword(
+        self, name: str, at: Cursor, scope: Scope, what: str
+    ) -> NodeTemplate | Between | None:
+        templates = self.topology.templates
+        if isinstance(scope, Between):
+            if name == "SELF":
+                return scope
+            end = {"SOURCE": scope.source, "TARGET": scope.target}.get(name)
+            if end:
+                return templates.get(end)
+            if end is None:
+                at.problem(f"`{name}` means nothing inside of a relationship.")
             return None
-        return templates[name]
+        if name in ("SOURCE", "TARGET"):
+            at.problem(f"`{name}` means nothing outside of a relationship.", "Name a template.")
+            return None
+        if scope is None:
+            at.problem(f"`{name}` means nothing outside of a node template.", "Name one.")
+            return None
+        if name == "SELF":
+            return templates[scope]
+        hosts = list(self.topology.hosts_of(scope))[1:]
+        having = (h for h in hosts if what in self._library.properties("node_types", h.type))
+        found = next(having, hosts[-1] if hosts else None)
+        if found is None and not self.topology.broken:
+            at.problem(f"{shown(scope)} is not hosted on anything.")
+        return found
 
     def _member(self, function: str, template: NodeTemplate, words: list[Any], at: Cursor) -> Any:
         name, rest = str(words[0]), words[1:]
-        attributes = self.attributes(template) if function == "get_attribute" else {}
+        attributes: dict[str, Any] = {}
+        if function == "get_attribute":
+            attributes = {**self.attributes(template), **self._library.attributes(template.type)}
         properties = self._library.properties("node_types", template.type)
         if name in attributes or name in properties:
             return Reference(template.name, name, tuple(rest))
@@ -146,23 +199,30 @@ class Evaluator:
             return self._through(function, target, requirements[name].capability, rest, at)
         capabilities = self._library.capabilities(template.type)
         if name in capabilities and rest:
-            inner = self._library.properties("capability_types", capabilities[name])
-            if rest[0] in inner:
+            inner = self._of_capability(function, template, name)
+            if str(rest[0]) in inner:
                 return Reference(template.name, str(rest[0]), tuple(rest[1:]), name)
             return self._no_member(rest[0], f"{template.name}.{name}", inner, function, at)
-        known = (*attributes, *properties, *requirements)
+        known = (*attributes, *properties, *requirements, *capabilities)
         return self._no_member(name, template.name, known, function, at)
+
+    def _of_capability(self, function: str, template: NodeTemplate, name: str) -> dict[str, Schema]:
+        properties = self._library.capability_properties(template.type, name)
+        if function != "get_attribute":
+            return properties
+        attributes = self._library.capability_properties(template.type, name, "attributes")
+        return {**attributes, **properties}
 
     def _through(
         self, function: str, target: NodeTemplate, capability: str, words: list[Any], at: Cursor
     ) -> Any:
         """A property or attribute of a requirement's target, or of the capability it meets."""
         name = str(words[0])
+        plain = self._library.properties("node_types", target.type)
         for provided, provided_type in self._library.capabilities(target.type).items():
-            inner = self._library.properties("capability_types", provided_type)
-            plain = self._library.properties("node_types", target.type)
             fits = self._library.derives("capability_types", provided_type, capability)
-            if fits and name in inner and name not in plain:
+            its = self._of_capability(function, target, provided) if fits else {}
+            if name in its and name not in plain:
                 return Reference(target.name, name, tuple(words[1:]), provided)
         return self._member(function, target, words, at)
 
@@ -177,9 +237,16 @@ class Evaluator:
         """The attributes of a node template that will be known once there is a host."""
         names = {"tosca_name": None}
         node_type = template.type
-        if self.topology.machine_of(template.name) is not None:
+        if self._library.is_host(node_type) or self._library.derives(
+            "node_types", node_type, SERVICE
+        ):
             names |= dict.fromkeys(RUNTIME)
         return names | self._pool_attributes(node_type)
+
+    def becomes_known(self, attribute: Attribute) -> bool:
+        """Whether anything ever sets the attribute."""
+        template = self.topology.templates.get(attribute.template)
+        return template is None or attribute.path[0] in self.attributes(template)
 
     def _pool_attributes(self, node_type: str) -> dict[str, None]:
         """What only a member of a pool knows of itself."""
@@ -191,28 +258,56 @@ class Evaluator:
                 names |= dict.fromkeys(definition.get("attributes") or {})
         return names
 
-    def _attribute(self, reference: Reference, at: Cursor, scope: str | None) -> Value:
+    def _is_attribute(self, reference: Reference) -> bool:
+        """Whether the name is an attribute; `get_attribute` gives properties as well."""
         template = self.topology.templates[reference.template]
-        if reference.name not in self.attributes(template):
-            return None
+        if reference.capability:
+            return reference.name not in self.schemas(template, reference.capability)
+        if reference.name in self.attributes(template):
+            return True
+        return reference.name not in self._library.properties("node_types", template.type)
+
+    def _attribute(self, reference: Reference, at: Cursor, scope: Scope) -> Value:
+        template = self.topology.templates[reference.template]
+        rest = tuple(str(word) for word in reference.rest)
+        if reference.capability:
+            if reference.name in _ADDRESSES and _ADDRESSES[reference.name] in self.attributes(
+                template
+            ):
+                return Attribute(reference.template, (_ADDRESSES[reference.name], *rest))
+            return Attribute(reference.template, (reference.capability, reference.name, *rest))
         if reference.name == "tosca_name":
             return template.name
         if reference.name in self._pool_attributes(template.type) and scope != template.name:
             at.problem(f"Only {shown(template.name)} itself may know its {shown(reference.name)}.")
             return INVALID
-        path = (reference.name, *(str(word) for word in reference.rest))
-        return Attribute(self._known_as(template), path)
+        if reference.name not in self.attributes(template):
+            schema = self._library.attributes(template.type)[reference.name]
+            value = self._assigned(template, schema)
+            if value is not None:
+                return _follow(value, list(reference.rest), at)
+        return Attribute(reference.template, (reference.name, *rest))
 
-    def _known_as(self, template: NodeTemplate) -> str:
-        """The template by which a running deployment knows an attribute: foreign ones are not in
-        it, and theirs are those of their host."""
-        machine = self.topology.machine_of(template.name)
-        ours = self._library.derives("node_types", template.type, SERVICE)
-        return template.name if ours or machine is None else machine.name
+    def _assigned(self, template: NodeTemplate, schema: Schema) -> Value:
+        """What a template, or the type, gives an attribute to begin with."""
+        if schema.name in template.attributes:
+            return self.checker(template.name).coerce(template.attributes[schema.name], schema)
+        return schema.default if schema.has_default else None
 
-    def _property(self, reference: Reference, at: Cursor) -> Value:
+    def attribute_value(self, template: NodeTemplate, name: str) -> Value:
+        """An attribute that the template assigns."""
+        return self._assigned(template, self._library.attributes(template.type)[name])
+
+    def _property(self, reference: Reference, at: Cursor, as_attribute: bool) -> Value:
         template = self.topology.templates[reference.template]
         value = self.property_value(template, reference.name, reference.capability)
+        if as_attribute:  # what is not in the property may yet be set
+            with at.report.muted():
+                found = _follow(value, list(reference.rest), at)
+            if found is INVALID and value is not INVALID:
+                path = (reference.capability, reference.name, *map(str, reference.rest))
+                return Attribute(template.name, tuple(word for word in path if word))
+            return found
         return _follow(value, list(reference.rest), at)
 
     def property_value(self, template: NodeTemplate, name: str, capability: str = "") -> Value:
@@ -246,61 +341,106 @@ class Evaluator:
         value = self.checker(None).coerce(cursor, schema) if cursor else None
         return schema.default if value is None and schema.has_default else value
 
+    def group_value(self, group: Group, name: str) -> Value:
+        """A property of a group that the template sets."""
+        schema = self._library.properties("group_types", group.type)[name]
+        return self.checker(None).coerce(group.properties[name], schema)
+
+    def schemas(self, template: NodeTemplate, capability: str = "") -> dict[str, Schema]:
+        """The properties of a node template, or of one of its capabilities."""
+        if not capability:
+            return self._library.properties("node_types", template.type)
+        return self._library.capability_properties(template.type, capability)
+
     def _declared(
         self, template: NodeTemplate, name: str, capability: str
     ) -> tuple[Schema, Cursor | None]:
+        schema = self.schemas(template, capability)[name]
         if not capability:
-            schemas = self._library.properties("node_types", template.type)
-            return schemas[name], template.properties.get(name)
-        kind = self._library.capabilities(template.type)[capability]
-        schema = self._library.properties("capability_types", kind)[name]
+            return schema, template.properties.get(name)
         return schema, template.capabilities.get(capability, {}).get(name)
 
-    # --- concat, token -----------------------------------------------------------------------
+    # --- relationships, artifacts, operations, nodes -------------------------------------------
 
-    def _text(self, name: str, argument: Cursor, scope: str | None) -> Value:
-        if not isinstance(argument.tree, Listing):
-            argument.problem(f"`{name}` takes a list.")
-            return INVALID
-        parts = []
-        for item in argument.items():
-            part = self.checker(scope).free(item)
-            if isinstance(part, dict | list):
-                item.problem(f"`{name}` joins texts, not mappings or lists.")
-                part = INVALID
-            parts.append(part)
-        if any(part is INVALID for part in parts):
-            return INVALID
-        if name == "token":
-            return self._token(argument, parts)
-        if any(part is None for part in parts):
-            return None
-        if any(is_late(part) for part in parts):
-            return Concat(tuple(part if is_late(part) else _written(part) for part in parts))
-        return "".join(_written(part) for part in parts)
+    def relationship_value(self, scope: Between, name: str) -> Value:
+        """A property of a relationship: as set, else the default of its type, else None."""
+        relationship = scope.relationship
+        schema = self._library.properties("relationship_types", relationship.type)[name]
+        cursor = relationship.properties.get(name)
+        value = self.checker(scope).coerce(cursor, schema) if cursor else None
+        return schema.default if value is None and schema.has_default else value
 
-    @staticmethod
-    def _token(argument: Cursor, parts: list[Any]) -> Value:
-        if len(parts) != 3 or not isinstance(parts[1], str) or not parts[1]:
-            argument.problem("`token` takes [text, separator, index].")
+    def _of_relationship(self, scope: Between, argument: Cursor) -> Value:
+        _, name, *rest = _words(argument) or ["", ""]
+        relationship = scope.relationship
+        known = self._library.properties("relationship_types", relationship.type)
+        if name not in known:
+            return self._no_member(name, relationship.name, known, "get_property", argument)
+        key = (relationship.name, "", str(name))
+        if key in self._busy:
+            argument.problem(f"The property {shown(name)} is defined by itself.")
             return INVALID
-        text, separator, index = parts
-        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-            argument.problem("The index of `token` must be a whole number from 0.")
-            return INVALID
-        if text is None:
-            return None
-        if is_late(text):
-            return Token(text, separator, index)
-        pieces = str(text).split(separator)
-        if index >= len(pieces):
-            argument.problem(f"`token` wants part {index} of {shown(text)}, which has fewer.")
-            return INVALID
-        return pieces[index]
+        self._busy.append(key)
+        try:
+            return _follow(self.relationship_value(scope, str(name)), rest, argument)
+        finally:
+            self._busy.pop()
 
+    def _nodes_of_type(self, argument: Cursor) -> Value:
+        name = (_words(argument) or [None])[0]
+        if not isinstance(name, str) or not self._library.has("node_types", name):
+            hint = did_you_mean(name, self._library.names("node_types"))
+            if self._library.complete:
+                argument.problem(f"There is no node type {shown(name)}.", hint)
+            return INVALID
+        templates = self.topology.templates.values()
+        return [
+            one.name for one in templates if self._library.derives("node_types", one.type, name)
+        ]
 
-def _written(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    def _artifact(self, argument: Cursor, scope: Scope) -> Value:
+        words = _words(argument)
+        if words is None or len(words) < 2 or not all(isinstance(one, str) for one in words[:2]):
+            argument.problem("`get_artifact` takes a list: [node template, artifact].")
+            return INVALID
+        template = self._entity(words[0], argument, scope, words[1])
+        if not isinstance(template, NodeTemplate):
+            return INVALID
+        if words[1] not in template.artifacts:
+            hint = did_you_mean(words[1], template.artifacts)
+            argument.problem(f"{shown(template.name)} has no artifact {shown(words[1])}.", hint)
+            return INVALID
+        if len(words) > 2:
+            argument.problem(
+                "Vacuo copies no artifact to a host, so it has no place there.",
+                "Give the name alone: that is where the artifact comes from.",
+            )
+            return INVALID
+        return template.artifacts[words[1]].file
+
+    def _operation_output(self, argument: Cursor, scope: Scope) -> Value:
+        words = _words(argument)
+        if words is None or len(words) != 4 or not all(isinstance(one, str) for one in words):
+            argument.problem(
+                "`get_operation_output` takes a list: [node template, interface, operation, "
+                "output]."
+            )
+            return INVALID
+        entity, interface, operation, output = words
+        template = self._entity(entity, argument, scope, interface)
+        if not isinstance(template, NodeTemplate):
+            return INVALID
+        known = self._library.interfaces("node_types", template.type)
+        name = short_interface(interface)
+        if operation not in known.get(name, ()):
+            hint = (
+                did_you_mean(operation, known[name]) if name in known else did_you_mean(name, known)
+            )
+            of = f"{shown(template.name)} has no operation {shown(f'{interface}.{operation}')}."
+            argument.problem(of, hint)
+            return INVALID
+        # No role gives outputs back, so this is an attribute that nothing ever sets.
+        return Attribute(template.name, ("operation_output", name, operation, output))
 
 
 def _words(argument: Cursor) -> list[Any] | None:

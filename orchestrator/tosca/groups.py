@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import classad2
 
 from orchestrator.model import (
-    Attribute,
-    Concat,
     GroupName,
     NodeGroup,
     PoolName,
-    Requirements,
     Service,
     SiteName,
-    Token,
     VacuumPolicy,
     Value,
 )
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import PLACEMENT, POOL_MEMBER, SERVICE, VACUUM
 from orchestrator.tosca.functions import Evaluator
+from orchestrator.tosca.hosts import HostReader
 from orchestrator.tosca.problems import shown
 from orchestrator.tosca.requirements import find_cycle
 from orchestrator.tosca.topology import NodeTemplate, Policy, Topology
-from orchestrator.tosca.units import GIB, MIB, amount
+from orchestrator.tosca.units import amount
 from orchestrator.tosca.values import INVALID, is_late
-from orchestrator.tosca.variables import variables
+from orchestrator.tosca.variables import attributes_in, variables
 
 _CLASSAD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -42,6 +38,7 @@ class GroupMaker:
         self._topology = topology
         self._library = topology.library
         self._evaluator = evaluator
+        self._hosts = HostReader(evaluator)
         self._machines = {
             name: machine.name
             for name in topology.templates
@@ -70,14 +67,15 @@ class GroupMaker:
         ordered = self._in_order(members, made)
         return NodeGroup(
             name=GroupName(host.name),
-            requirements=self._requirements(host),
+            requirements=self._hosts.requirements(host),
             services=tuple(Service(m.name, m.type, self._role(m), made[m.name]) for m in ordered),
-            count=self._count(host),
+            count=self._hosts.count(host),
             vacuum=self._vacuum(host),
             pool=self._pool(members),
             uses=self._uses(host, members, made),
             site=self._site(host),
             advertised=self._advertised(members),
+            removal_list=self._hosts.removal_list(host),
             start=self._start(members),
         )
 
@@ -113,59 +111,6 @@ class GroupMaker:
         found = dict.fromkeys(self._machines.get(target, target) for target in targets)
         return tuple(GroupName(name) for name in found if name != host.name)
 
-    # --- sizes -------------------------------------------------------------------------------
-
-    def _property(self, host: NodeTemplate, capability: str, name: str) -> Value:
-        """A property of a capability; one that is only known later is no size to plan with."""
-        kind = self._library.capabilities(host.type).get(capability, "")
-        if name not in self._library.properties("capability_types", kind):
-            return None
-        value = self._evaluator.property_value(host, name, capability)
-        if is_late(value):
-            cursor = host.capabilities[capability][name]
-            cursor.problem(f"{shown(name)} must be known before there is a host.")
-            return None
-        return None if value is INVALID else value
-
-    def _requirements(self, host: NodeTemplate) -> Requirements:
-        default = Requirements()
-        cores = self._property(host, "host", "num_cpus")
-        memory = self._property(host, "host", "mem_size")
-        disk = self._property(host, "host", "disk_size")
-        return Requirements(
-            cores=int(cores) if cores else default.cores,
-            memory_mb=_whole(memory, MIB) or default.memory_mb,
-            disk_gb=_whole(disk, GIB) or default.disk_gb,
-            image=str(self._property(host, "os", "image") or default.image),
-            architecture=str(self._property(host, "os", "architecture") or default.architecture),
-        )
-
-    def _count(self, host: NodeTemplate) -> int:
-        written = host.capabilities.get("scalable", {})
-        least = self._instances(host, "min_instances")
-        most = self._instances(host, "max_instances")
-        count = self._instances(host, "default_instances")
-        count = count if count is not None else least if least is not None else 1
-        if written and not (least or 0) <= count <= (most if most is not None else count):
-            at = next(iter(written.values()))
-            at.problem(
-                f"{shown(host.name)} wants {count} instances, which is not between "
-                f"min_instances, {least or 0}, and max_instances, {most}."
-            )
-        return count
-
-    def _instances(self, host: NodeTemplate, name: str) -> int | None:
-        """A number of instances, where the template speaks of them."""
-        written = host.capabilities.get("scalable", {})
-        if not written:
-            return None
-        value = self._property(host, "scalable", name)
-        if value is None:
-            return None
-        if value < 0 and name in written:
-            written[name].problem(f"{shown(name)} is {value}; it must be at least 0.")
-        return int(value)
-
     # --- policies ----------------------------------------------------------------------------
 
     def _policy(self, host: NodeTemplate, base: str) -> Policy | None:
@@ -174,12 +119,21 @@ class GroupMaker:
             policy
             for policy in self._topology.policies
             if self._library.derives("policy_types", policy.type, base)
-            and any(self._machines.get(target) == host.name for target in policy.targets)
+            and (
+                self._is_for_all(policy)
+                or any(self._machines.get(target) == host.name for target in policy.targets)
+            )
         ]
         if len(found) > 1:
             names = " and ".join(shown(policy.name) for policy in found)
             found[1].position.problem_at_key(f"{names} both target {shown(host.name)}.")
         return found[0] if found else None
+
+    def _is_for_all(self, policy: Policy) -> bool:
+        """A placement that names no targets is meant for all hosts."""
+        return policy.position.get("targets") is None and self._library.derives(
+            "policy_types", policy.type, PLACEMENT
+        )
 
     def _of_policy(self, policy: Policy, name: str) -> Value:
         value = self._evaluator.policy_value(policy, name)
@@ -195,9 +149,9 @@ class GroupMaker:
             return None
         minimum, maximum = self._of_policy(policy, "minimum"), self._of_policy(policy, "maximum")
         if minimum is None:
-            minimum = self._instances(host, "min_instances") or 0
+            minimum = self._hosts.instances(host, "min_instances") or 0
         if maximum is None:
-            most = self._instances(host, "max_instances")
+            most = self._hosts.instances(host, "max_instances")
             maximum = most if most is not None else max(1, minimum)
         if minimum > maximum:
             at = policy.properties.get("minimum") or policy.position
@@ -218,7 +172,11 @@ class GroupMaker:
         known = self._library.properties("policy_types", policy.type)
         names = [name for name in ("site", "cloud_id") if name in known]
         values = (self._of_policy(policy, name) for name in names)
-        return next((SiteName(str(value)) for value in values if value), None)
+        site = next((SiteName(str(value)) for value in values if value), None)
+        if site is None and policy.properties:
+            words = ", ".join(shown(name) for name in policy.properties)
+            policy.position.note(f"{shown(policy.name)} chooses no site here: {words}.")
+        return site
 
     def _unused_policies(self) -> None:
         for policy in self._topology.policies:
@@ -230,7 +188,7 @@ class GroupMaker:
             if not known:
                 where = policy.position.get("type") or policy.position
                 where.problem(f"Vacuo does not follow policies of type {shown(policy.type)}.")
-            elif not policy.targets:
+            elif not policy.targets and not self._is_for_all(policy):
                 where.problem_at_key(f"The policy {shown(policy.name)} has no targets.")
 
     # --- pool --------------------------------------------------------------------------------
@@ -243,11 +201,11 @@ class GroupMaker:
         if not joining:
             return None
         name = self._evaluator.property_value(joining[0], "pool")
-        if not isinstance(name, str):
+        if is_late(name):
             at = joining[0].properties.get("pool") or joining[0].position
             at.problem("The name of the pool must be known before there is a host.")
             return None
-        return PoolName(name)
+        return PoolName(name) if isinstance(name, str) else None
 
     def _start(self, members: list[NodeTemplate]) -> str:
         """Which jobs may start on a machine, as far as that is known before there is one."""
@@ -282,28 +240,6 @@ class GroupMaker:
                 elif not is_late(value):
                     at.problem(f"{shown(name)} must be text, a number or a boolean.")
         return found
-
-
-def attributes_in(value: Value) -> Iterator[Attribute]:
-    """Every late attribute inside a value."""
-    if isinstance(value, Attribute):
-        yield value
-    elif isinstance(value, Concat):
-        for part in value.parts:
-            yield from attributes_in(part)
-    elif isinstance(value, Token):
-        yield from attributes_in(value.value)
-    elif isinstance(value, dict):
-        for inner in value.values():
-            yield from attributes_in(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from attributes_in(inner)
-
-
-def _whole(size: Value, unit: int) -> int:
-    """A size in whole units, so that nothing that was asked for lacks; 0 for none."""
-    return math.ceil(amount("scalar-unit.size", str(size)) / unit) if size else 0
 
 
 def _seconds(time: Value) -> int:

@@ -243,7 +243,8 @@ def _own(
     for kind in KINDS:
         section = root.get(kind)
         for name in section.table() if section else ():
-            found[kind][name] = library.sections[kind][name]
+            if name in library.names(kind):  # one that is broken is not there, and told of
+                found[kind][name] = library.sections[kind][name]
     return found
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestrator.errors import UserError
@@ -83,10 +84,13 @@ class Report:
         self._limit = limit
         self._problems: dict[Problem, None] = {}
         self._adopted: dict[Problem, None] = {}
+        self._muted = False
         self.count = 0  # of all that were added, kept or not
         self.notes: dict[str, None] = {}
 
     def add(self, mark: Mark, path: Path, sentence: str, suggestion: str = "") -> None:
+        if self._muted:
+            return
         self.count += 1
         if len(self._problems) < self._limit:
             where = dotted(path)
@@ -95,7 +99,7 @@ class Report:
 
     def note(self, mark: Mark, sentence: str) -> None:
         """Something that is no problem, and that whoever sent the template should know."""
-        if len(self.notes) < self._limit:
+        if not self._muted and len(self.notes) < self._limit:
             self.notes[f"{self.file}:{mark.line}:{mark.column}: {sentence}"] = None
 
     def adopt(self, problems: Iterable[Problem]) -> None:
@@ -103,6 +107,15 @@ class Report:
         more = dict.fromkeys(problems)
         self.count += len(more)
         self._adopted |= dict(list(more.items())[: self._limit])
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        """Look at values before it is certain that they count: nothing is reported meanwhile."""
+        before, self._muted = self._muted, True
+        try:
+            yield
+        finally:
+            self._muted = before
 
     @property
     def problems(self) -> tuple[Problem, ...]:

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.tosca.artifacts import Artifact
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import HOSTED_ON, Library, RequirementDefinition, Schema
+from orchestrator.tosca.interfaces import OperationAssignment
 
 
 @dataclass(frozen=True)
@@ -21,21 +23,41 @@ class InputDeclaration:
 
 
 @dataclass(frozen=True)
+class RelationshipTemplate:
+    """A relationship: one of ``relationship_templates``, or written inside a requirement."""
+
+    name: str
+    type: str
+    position: Cursor
+    properties: Mapping[str, Cursor] = field(default_factory=dict)
+    operations: Mapping[str, OperationAssignment] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Requirement:
-    """A requirement of a node template that leads to the node template ``target``."""
+    """A requirement of a node template that leads to the node template ``target``.
+
+    ``capability`` is the name of the capability of the target that meets it, "" where any does.
+    """
 
     definition: RequirementDefinition
     target: str
     position: Cursor
+    relationship: RelationshipTemplate | None = None
+    capability: str = ""
 
     @property
     def name(self) -> str:
         return self.definition.name
 
+    @property
+    def relationship_type(self) -> str:
+        return self.relationship.type if self.relationship else self.definition.relationship
+
 
 @dataclass(frozen=True)
 class NodeTemplate:
-    """A node template: what was written, by property, capability and input."""
+    """A node template: what was written, by property, capability, attribute and operation."""
 
     name: str
     type: str
@@ -43,11 +65,23 @@ class NodeTemplate:
     properties: Mapping[str, Cursor] = field(default_factory=dict)
     capabilities: Mapping[str, Mapping[str, Cursor]] = field(default_factory=dict)
     inputs: Mapping[str, Cursor] = field(default_factory=dict)  # of Standard.configure
-    implementation: str | None = None
+    implementation: str | None = None  # of Standard.configure
     requirements: tuple[Requirement, ...] = ()
+    attributes: Mapping[str, Cursor] = field(default_factory=dict)
+    operations: Mapping[str, OperationAssignment] = field(default_factory=dict)
+    artifacts: Mapping[str, Artifact] = field(default_factory=dict)  # those of its type too
 
     def targets(self, requirement: str) -> tuple[str, ...]:
         return tuple(r.target for r in self.requirements if r.name == requirement)
+
+
+@dataclass(frozen=True)
+class Group:
+    name: str
+    type: str
+    position: Cursor
+    members: tuple[str, ...]
+    properties: Mapping[str, Cursor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,7 +104,12 @@ class Topology:
     policies: tuple[Policy, ...] = ()
     outputs: Mapping[str, Cursor] = field(default_factory=dict)
     imports: tuple[tuple[str, str], ...] = ()
+    groups: tuple[Group, ...] = ()
+    relationships: Mapping[str, RelationshipTemplate] = field(default_factory=dict)
+    substitution: Cursor | None = None
     broken: frozenset[str] = frozenset()  # node templates that are left out, and reported
+    broken_inputs: frozenset[str] = frozenset()
+    circular: bool = False  # requirements lead in a circle, which is reported
 
     def hosts_of(self, name: str) -> Iterator[NodeTemplate]:
         """The template itself, what it is hosted on, and so on down to the machine."""
@@ -82,8 +121,7 @@ class Topology:
             name = next((r.target for r in template.requirements if self.hosts(r)), "")
 
     def hosts(self, requirement: Requirement) -> bool:
-        relationship = requirement.definition.relationship
-        return self.library.derives("relationship_types", relationship, HOSTED_ON)
+        return self.library.derives("relationship_types", requirement.relationship_type, HOSTED_ON)
 
     def machine_of(self, name: str) -> NodeTemplate | None:
         """The Compute template that ``name`` ends up on; itself if it is one."""

@@ -12,19 +12,29 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from orchestrator.model import Attribute, Concat, Token, Value
+from orchestrator.model import Attribute, Concat, Join, Token, Value
+from orchestrator.tosca.constraints import violated
 from orchestrator.tosca.cursor import Cursor, kind
 from orchestrator.tosca.definitions import BASIC, Library, Schema
-from orchestrator.tosca.problems import did_you_mean, listed, shown
+from orchestrator.tosca.problems import did_you_mean, shown
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree, tree_of
 from orchestrator.tosca.units import UNITS, BadUnit, amount
 
-FUNCTIONS = ("get_input", "get_property", "get_attribute", "concat", "token")
-REFUSED_FUNCTIONS = ("get_operation_output", "get_nodes_of_type", "get_artifact")
-_UNMISTAKABLE = ("get_input", "get_property", "get_attribute", "concat")  # not `token`: a word
+FUNCTIONS = (
+    "get_input",
+    "get_property",
+    "get_attribute",
+    "get_operation_output",
+    "get_artifact",
+    "get_nodes_of_type",
+    "concat",
+    "join",
+    "token",
+)
+_WORDS = ("token", "join")  # of the language: a key of such a name need not be a function
+_UNMISTAKABLE = tuple(name for name in FUNCTIONS if name not in _WORDS)
 
 # The value is wrong and that has been reported; nothing may be concluded from it.
 INVALID: Any = type("_Invalid", (), {"__repr__": lambda self: "INVALID"})()
@@ -38,15 +48,22 @@ _A = {"integer": "an integer", "range": "a range [from, to]", "float": "a number
 
 
 def is_late(value: Value) -> bool:
-    return isinstance(value, Attribute | Concat | Token)
+    return isinstance(value, Attribute | Concat | Join | Token)
 
 
 def is_function(tree: Tree) -> bool:
     """Whether this is a call of a function that TOSCA knows."""
     if not isinstance(tree, Table) or len(tree.entries) != 1:
         return False
-    name = next(iter(tree.entries))
-    return name in FUNCTIONS or name in REFUSED_FUNCTIONS
+    (name, (_, argument)), *_ = tree.entries.items()
+    return name in FUNCTIONS and (name not in _WORDS or isinstance(argument, Listing))
+
+
+def has_function(tree: Tree) -> bool:
+    """Whether a function stands anywhere in the value."""
+    if isinstance(tree, Table):
+        return is_function(tree) or any(has_function(one) for _, one in tree.entries.values())
+    return isinstance(tree, Listing) and any(has_function(one) for one in tree.items)
 
 
 @dataclass(frozen=True)
@@ -90,21 +107,19 @@ class Checker:
     def _list(self, cursor: Cursor, schema: Schema) -> Value:
         if not isinstance(cursor.tree, Listing):
             return _wrong(cursor, "a list")
-        values = [self._entry(item, schema.entry) for item in cursor.items()]
-        return [value for value in values if value is not None]
+        return _sound([self._entry(item, schema.entry) for item in cursor.items()])
 
     def _map(self, cursor: Cursor, schema: Schema) -> Value:
         if not isinstance(cursor.tree, Table):
             return _wrong(cursor, "a mapping")
         found = {}
         for key, inner in cursor.table().items():
+            found[key] = self._entry(inner, schema.entry)
             if schema.key is not None:
                 name = inner.replaced(Scalar(inner.key, key, key))
-                self.coerce(name, schema.key)
-            value = self._entry(inner, schema.entry)
-            if value is not None:
-                found[key] = value
-        return found
+                if self.coerce(name, schema.key) is INVALID:
+                    found[key] = INVALID
+        return _sound(found)
 
     def _entry(self, cursor: Cursor, schema: Schema | None) -> Value:
         if schema is not None:
@@ -120,11 +135,9 @@ class Checker:
         if self.evaluate is not None and _nearly_function(cursor):
             return INVALID
         if isinstance(cursor.tree, Listing):
-            values = [self.free(item) for item in cursor.items()]
-            return [value for value in values if value is not None]
+            return _sound([self.free(item) for item in cursor.items()])
         if isinstance(cursor.tree, Table):
-            entries = {key: self.free(inner) for key, inner in cursor.table().items()}
-            return {key: value for key, value in entries.items() if value is not None}
+            return _sound({key: self.free(inner) for key, inner in cursor.table().items()})
         return cursor.tree.value
 
     def _data(self, cursor: Cursor, name: str) -> Value:
@@ -145,9 +158,9 @@ class Checker:
                 value = schema.default
             if value is None and schema.required:
                 cursor.problem_at_key(f"{_label(cursor)} lacks {shown(key)}.")
-            elif value is not None:
-                values[key] = value
-        return values
+                value = INVALID
+            values[key] = value
+        return _sound(values)
 
     def _constrained(
         self, cursor: Cursor, type_name: str, value: Value, constraints: tuple[tuple[str, Any], ...]
@@ -158,6 +171,16 @@ class Checker:
                 cursor.problem(f"{_label(cursor)} is {shown(value)}; it must {must}.")
                 return INVALID
         return value
+
+
+def _sound(values: Any) -> Any:
+    """A list or map without its nulls; INVALID where anything in it is."""
+    entries = values.values() if isinstance(values, dict) else values
+    if any(value is INVALID for value in entries):
+        return INVALID
+    if isinstance(values, dict):
+        return {key: value for key, value in values.items() if value is not None}
+    return [value for value in values if value is not None]
 
 
 def _label(cursor: Cursor) -> str:
@@ -257,55 +280,3 @@ def _nearly_function(cursor: Cursor) -> bool:
         hint = f"Did you mean `{close[0]}`?"
         cursor.problem(f"There is no function {shown(name)}.", hint)
     return bool(close)
-
-
-def comparable(type_name: str, value: Any) -> Any:
-    """A value as its constraints compare it; raises :class:`BadUnit` or :class:`ValueError`."""
-    if type_name in UNITS:
-        return amount(type_name, str(value))
-    if type_name in ("integer", "float", "number"):
-        if isinstance(value, bool):
-            raise ValueError(value)
-        return Decimal(str(value))
-    return str(value) if type_name == "timestamp" else value
-
-
-def violated(type_name: str, value: Value, name: str, bound: Any) -> str:
-    """What ``value`` must do, as half a sentence, where it does not; else an empty string."""
-    if name in ("length", "min_length", "max_length"):
-        size, unit = len(value), "characters" if isinstance(value, str) else "entries"
-        holds = {"length": size == bound, "min_length": size >= bound, "max_length": size <= bound}
-        word = {"length": "exactly", "min_length": "at least", "max_length": "at most"}[name]
-        return "" if holds[name] else f"have {word} {bound} {unit}"
-    if name == "pattern":
-        return "" if re.fullmatch(bound, str(value)) else f"match {shown(bound, 100)}"
-    if name == "valid_values":
-        allowed = [comparable(type_name, one) for one in bound]
-        return "" if comparable(type_name, value) in allowed else f"be one of {listed(bound, 12)}"
-    if name == "schema":
-        return ""
-    return _compared(type_name, value, name, bound)
-
-
-def _compared(type_name: str, value: Value, name: str, bound: Any) -> str:
-    if name == "in_range":
-        if type_name == "range":
-            inside = violated("integer", value[0], name, bound) == "" and (
-                value[1] == "UNBOUNDED" or violated("integer", value[1], name, bound) == ""
-            )
-            return "" if inside else f"lie within {bound[0]} to {bound[1]}"
-        low, high = bound
-        measure = comparable(type_name, value)
-        fits = (low == "UNBOUNDED" or measure >= comparable(type_name, low)) and (
-            high == "UNBOUNDED" or measure <= comparable(type_name, high)
-        )
-        return "" if fits else f"be in the range {low} to {high}"
-    left, right = comparable(type_name, value), comparable(type_name, bound)
-    holds, words = {
-        "equal": (left == right, "be"),
-        "greater_than": (name == "greater_than" and left > right, "be greater than"),
-        "greater_or_equal": (name == "greater_or_equal" and left >= right, "be at least"),
-        "less_than": (name == "less_than" and left < right, "be less than"),
-        "less_or_equal": (name == "less_or_equal" and left <= right, "be at most"),
-    }[name]
-    return "" if holds else f"{words} {bound}"

@@ -4,10 +4,10 @@ explains."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.model import Value
+from orchestrator.model import Attribute, Concat, Join, Token, Value
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Schema
 from orchestrator.tosca.functions import Evaluator
@@ -39,7 +39,36 @@ def variables(template: NodeTemplate, topology: Topology, evaluator: Evaluator) 
         for name, value in layer.items():
             if value is not None and value is not INVALID:
                 merged[name] = _over(merged.get(name), value)
+                _must_become_known(name, value, template, evaluator)
     return {f"{role}_{name}": value for name, value in merged.items()}
+
+
+def _must_become_known(
+    name: str, value: Value, template: NodeTemplate, evaluator: Evaluator
+) -> None:
+    """A role cannot wait for an attribute that nothing ever sets."""
+    at = template.inputs.get(name) or template.properties.get(name) or template.position
+    for attribute in attributes_in(value):
+        if not evaluator.becomes_known(attribute):
+            what = ".".join((attribute.template, *attribute.path))
+            at.problem(f"{shown(template.name)} needs {shown(what)}, which nothing ever sets.")
+
+
+def attributes_in(value: Value) -> Iterator[Attribute]:
+    """Every late attribute inside a value."""
+    if isinstance(value, Attribute):
+        yield value
+    elif isinstance(value, Concat):
+        for part in value.parts:
+            yield from attributes_in(part)
+    elif isinstance(value, Token | Join):
+        yield from attributes_in(value.value)
+    elif isinstance(value, dict):
+        for inner in value.values():
+            yield from attributes_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from attributes_in(inner)
 
 
 def _is_set(template: NodeTemplate, name: str, evaluator: Evaluator) -> bool:

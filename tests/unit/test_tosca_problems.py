@@ -85,8 +85,8 @@ MISTAKES = [
      "Only `execute` itself", ""),
     ("{ get_attribute: [worker, private_address] }", "{ get_atribute: [worker, x] }",
      "get_atribute", "no function", "Did you mean `get_attribute`?"),
-    ("{ get_attribute: [worker, private_address] }", "{ get_operation_output: [a, b, c, d] }",
-     "get_operation_output", "cannot know", ""),
+    ("{ get_attribute: [worker, private_address] }", "{ get_operation_output: [worker, Standard, confgure, x] }",
+     "get_operation_output", "no operation", "Did you mean `configure`?"),
     ("  outputs:", "  output:", "output:", "no key `output`", "Did you mean `outputs`?"),
     ("- vacuo/types.yaml", "- vacuo/type.yaml", "vacuo/type", "not in the catalogue",
      "Did you mean `vacuo/types.yaml`?"),
@@ -105,7 +105,8 @@ MISTAKES = [
      "not a role", "Roles are named `vacuo.site.<role>`."),
     ("pool: test", "pool: test\n      interfaces: {Standard: {create: vacuo.site.squid}}",
      "create", "no other operation", None),
-    ("pool: test", "pool: test\n      directives: [select]", "directives", "`directives`", None),
+    ("pool: test", "pool: test\n      directives: [select]", "directives", "directive `select`",
+     "without `directives`"),
 ]  # fmt: skip
 
 
