@@ -62,6 +62,13 @@ class Conflict(UserError):
         super().__init__(what, why, attempt, code="conflict", status=409)
 
 
+class ChangedMeanwhile(UserError):
+    """The thing is not any more what the caller had seen when it decided to change it."""
+
+    def __init__(self, what: str, attempt: str = "") -> None:
+        super().__init__(what, attempt=attempt, code="changed-meanwhile", status=412)
+
+
 class LeaseLost(VacuoError):
     """Another worker holds the deployment: this one must stop writing at once."""
 

@@ -32,6 +32,7 @@ blueprint = Blueprint("deployments", __name__)
 TEXT = "text/plain; charset=utf-8"
 _LINES = 1000
 _IDEMPOTENCY_KEY_LENGTH = 255
+_LONGEST_NUMBER = 18
 _COLUMNS: dict[str, Literal["created_at", "updated_at", "status"]] = {
     "creationTime": "created_at",
     "updateTime": "updated_at",
@@ -71,6 +72,23 @@ def _idempotency_key() -> str | None:
         sentence = "Idempotency-Key has to be 1 to 255 printable ASCII characters."
         raise RequestInvalid(why=sentence, errors=[entry(sentence, path="Idempotency-Key")])
     return key
+
+
+def _tag(found: Deployment) -> dict[str, str]:
+    """What ``If-Match`` takes: the number of the wish, which grows with each change."""
+    return {"ETag": f'"{found.generation}"'}
+
+
+def _if_match() -> int | None:
+    """The generation that the request is about; None where it is about any."""
+    sent = request.headers.get("If-Match", "*").strip()
+    if sent == "*":
+        return None
+    number = sent.removeprefix("W/").strip('"')
+    if not (number.isascii() and number.isdigit() and len(number) < _LONGEST_NUMBER):
+        sentence = "If-Match has to be the ETag of the deployment, as GET answered it."
+        raise RequestInvalid(why=sentence, errors=[entry(sentence, path="If-Match")])
+    return int(number)
 
 
 def _shown(found: Deployment) -> models.Deployment:
@@ -132,13 +150,14 @@ def create_deployment(
         raise UserError("This token may not make deployments.", code="forbidden", status=403)
     made = orchestrator().submit(me.principal, submission(json, _idempotency_key()))
     location = {"Location": base() + present.path_of(made.id)}
-    return _shown(made), 201, location | ignored(json)
+    return _shown(made), 201, location | _tag(made) | ignored(json)
 
 
 @operation(blueprint, "GET", "/deployments/<id>", Access.OWNER, answers={200: models.Deployment})
-def get_deployment(id: str, query: models.NoQuery) -> models.Deployment:
+def get_deployment(id: str, query: models.NoQuery) -> tuple[models.Deployment, int, dict[str, str]]:
     """One deployment."""
-    return _shown(deployment())
+    found = deployment()
+    return _shown(found), 200, _tag(found)
 
 
 @operation(
@@ -147,15 +166,17 @@ def get_deployment(id: str, query: models.NoQuery) -> models.Deployment:
     "/deployments/<id>",
     Access.OWNER,
     answers={202: models.Deployment},
-    errors=(409,),
+    errors=(409, 412),
+    headers={"If-Match": "Only if the deployment still has this ETag."},
 )
 def update_deployment(
     id: str, json: models.SubmissionBody, query: models.NoQuery
 ) -> tuple[models.Deployment, int, dict[str, str]]:
     """Give the deployment another template or other parameters."""
     current = visible(caller(), deployment(), id, may_change)
-    changed = orchestrator().update(current.id, submission(json), str(caller().principal))
-    return _shown(changed), 202, ignored(json)
+    actor = str(caller().principal)
+    changed = orchestrator().update(current.id, submission(json), actor, _if_match())
+    return _shown(changed), 202, _tag(changed) | ignored(json)
 
 
 @operation(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from flask import Blueprint, Response, jsonify
 
-from orchestrator.api import models, present
+from orchestrator.api import models, present, present_plan
 from orchestrator.api.deployments import ignored, submission
 from orchestrator.api.requests import caller, deployment, orchestrator
 from orchestrator.api.specification import operation
@@ -33,7 +33,7 @@ def plan(
     json: models.SubmissionBody, query: models.NoQuery
 ) -> tuple[models.Plan, int, dict[str, str]]:
     """What a deployment of this template would do; nothing is kept."""
-    return present.plan(orchestrator().preview(submission(json))), 200, ignored(json)
+    return present_plan.plan(orchestrator().preview(submission(json))), 200, ignored(json)
 
 
 @operation(
@@ -46,7 +46,7 @@ def plan(
 )
 def get_plan(id: str, query: models.NoQuery) -> models.Plan:
     """What the next pass would do."""
-    return present.plan(orchestrator().preview_of(deployment().id))
+    return present_plan.plan(orchestrator().preview_of(deployment().id))
 
 
 @operation(
@@ -63,7 +63,7 @@ def plan_update(
     """What an update with this template would do; nothing is changed."""
     here = visible(caller(), deployment(), id, may_change)
     preview = orchestrator().preview_of(here.id, submission(json))
-    return present.plan(preview), 200, ignored(json)
+    return present_plan.plan(preview), 200, ignored(json)
 
 
 @operation(
@@ -77,3 +77,13 @@ def plan_update(
 def explain(id: str, query: models.ExplainQuery) -> models.Explanation:
     """Why the deployment, one of its nodes, or a job is as it is."""
     return present.explanation(orchestrator().explain(deployment().id, query.subject))
+
+
+@operation(
+    blueprint, "GET", "/schemas/plan.json", Access.PUBLIC, answers={200: "application/schema+json"}
+)
+def get_plan_schema() -> Response:
+    """The JSON Schema of a plan."""
+    answer = jsonify(models.plan_schema())
+    answer.content_type = "application/schema+json"
+    return answer

@@ -11,7 +11,6 @@ from urllib.parse import quote, urlencode
 from orchestrator import reasons
 from orchestrator.api import models
 from orchestrator.control.explain import Explanation, GroupState
-from orchestrator.control.preview import GroupPreview, Preview
 from orchestrator.control.service import Check, SshTarget
 from orchestrator.model import (
     Deployment,
@@ -211,26 +210,6 @@ def validated(spec: DeploymentSpec) -> models.Validated:
         outputs=sorted(spec.outputs),
         imports=imports(spec.imports),
     )
-
-
-def plan(preview: Preview) -> models.Plan:
-    summary = models.PlanSummary(
-        create=preview.create, change=preview.change, delete=preview.delete
-    )
-    return models.Plan(
-        changes=any((preview.create, preview.change, preview.delete)),
-        summary=summary,
-        groups=[_planned(entry) for entry in preview.groups],
-        imports=imports(preview.imports),
-    )
-
-
-def _planned(entry: GroupPreview) -> models.PlannedGroup:
-    plain = asdict(entry)
-    plain["reasons"] = [reason(why) for why in entry.reasons]
-    plain["rejected"] = list(plain["rejected"])
-    plain["services"] = list(plain["services"])
-    return models.PlannedGroup.model_validate(plain)
 
 
 def explanation(found: Explanation) -> models.Explanation:

@@ -98,6 +98,11 @@ CODES: dict[str, Code] = {
         "Such as an update of a deployment that is being deleted, or an `Idempotency-Key` that was "
         "used for something else.",
     ),
+    "changed-meanwhile": Code(
+        412,
+        "Somebody else changed it meanwhile",
+        "The `If-Match` of the request is not the `ETag` of the deployment any more.",
+    ),
     "too-large": Code(
         413, "The body is too large", "The limit is `limits.templateBytes` of `GET /info`."
     ),

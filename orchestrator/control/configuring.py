@@ -61,9 +61,13 @@ def _new_hosts(work: Pass) -> list[NodeName]:
         if group.name not in digests:
             digests[group.name] = work.digest(group)
         entered = configure(node, digests[group.name] or "", work.now)
-        work.after[node.name] = replace(entered, uses=addresses)
+        work.after[node.name] = replace(entered, uses=addresses, roles=_roles(group))
         names.append(node.name)
     return names
+
+
+def _roles(group: NodeGroup) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(service.role for service in group.services))
 
 
 def _missing_address(work: Pass, node: Node, group: NodeGroup) -> str | None:
@@ -104,7 +108,7 @@ def _changed_hosts(work: Pass, group: NodeGroup) -> list[NodeName]:
     addresses = used_addresses(group, list(work.after.values()))
     for node in (*due, *chosen):
         told = refresh(node, digest or node.configured_as)
-        work.after[node.name] = replace(told, uses=addresses)
+        work.after[node.name] = replace(told, uses=addresses, roles=_roles(group))
     return [node.name for node in (*due, *chosen)]
 
 

@@ -20,12 +20,13 @@ from orchestrator.control.explain import (
     explain_job,
     explain_node,
 )
+from orchestrator.control.foresight import foresee
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
-from orchestrator.control.plan import make_plan
 from orchestrator.control.ports import Ports
 from orchestrator.control.preview import Preview, make_preview
 from orchestrator.control.pulling import Pulling
+from orchestrator.control.updating import UPDATABLE, impossible
 from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError
 from orchestrator.model import (
     Deployment,
@@ -46,14 +47,6 @@ from orchestrator.reasons import Reason, reason
 from orchestrator.settings import Settings
 from orchestrator.store.repository import Repository
 from orchestrator.tosca.sandbox import Compiler
-
-UPDATABLE = frozenset(
-    {
-        DeploymentStatus.CREATE_COMPLETE,
-        DeploymentStatus.UPDATE_COMPLETE,
-        DeploymentStatus.UPDATE_FAILED,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -158,14 +151,24 @@ class Orchestrator:
             user_group=submission.user_group,
         )
 
-    def update(self, id: DeploymentId, submission: Submission, actor: str) -> Deployment:
-        """A changed wish; 409 while the last one is still being worked on, as INDIGO has it."""
+    def update(
+        self, id: DeploymentId, submission: Submission, actor: str, generation: int | None = None
+    ) -> Deployment:
+        """A changed wish; the loop works towards it from wherever it is.
+
+        :class:`orchestrator.errors.Conflict` while the deployment is being deleted, or where the
+        wish could never come true; :class:`orchestrator.errors.ChangedMeanwhile` where
+        ``generation`` is given and is not that of the wish as it stands.
+        """
         current = self.repository.deployment(id)
         spec = self.validate(submission)
+        if not current.deleting:
+            self._refuse_impossible(current, spec)
         now = self._clock()
         changed = self.repository.change(
             id,
             only_if=UPDATABLE,
+            if_generation=generation,
             template=submission.template,
             parameters=submission.parameters,
             spec=spec,
@@ -178,6 +181,18 @@ class Orchestrator:
         )
         self._wake(id)
         return changed
+
+    def _refuse_impossible(self, current: Deployment, spec: DeploymentSpec) -> None:
+        preview = self._preview(
+            current.spec, replace(current, spec=spec), self.repository.nodes(current.id)
+        )
+        why = impossible(current.spec, spec, preview, self._ports.pools, self._ports.providers)
+        if why:
+            raise Conflict(
+                "The deployment is left as it is: the template asks for what cannot be.",
+                why,
+                f"see what is there: vacuo plan TEMPLATE --update {current.id}",
+            )
 
     def delete(self, id: DeploymentId, *, forced: bool, actor: str, correlation: str) -> Deployment:
         """Begin the deletion; ``forced`` does not wait for running jobs."""
@@ -220,8 +235,8 @@ class Orchestrator:
     ) -> Preview:
         now = self._clock()
         seen = self._observer.observe(wished, nodes, now, everything=True)
-        plan = make_plan(wished, nodes, seen, now, patience(self.settings))
-        return make_preview(before, wished, nodes, seen, plan)
+        foresight = foresee(wished, nodes, seen, now, patience(self.settings))
+        return make_preview(before, wished, nodes, seen, foresight)
 
     def group_states(self, id: DeploymentId) -> Mapping[GroupName, GroupState]:
         """What the last pass of this server saw; empty before there was one."""

@@ -70,11 +70,14 @@ def lost_addresses(node: Node, group: NodeGroup, nodes: Iterable[Node]) -> tuple
 def is_outdated(node: Node, group: NodeGroup, candidates: Sequence[Offer | Rejection]) -> bool:
     """Whether only another host can be what ``group`` asks for.
 
-    Another pool and another site are; another size or image is, unless the site would choose for
-    it just what the node is.  Without a look at the offers (``candidates`` is empty) a node of
-    other requirements stays what it was taken for.
+    Another pool and another site are, and a service that is not wished any more: nothing takes it
+    off a host.  Another size or image is, unless the site would choose for it just what the node
+    is.  Without a look at the offers (``candidates`` is empty) a node of other requirements stays
+    what it was taken for.
     """
     if node.pool != group.pool or (group.site and node.site != group.site):
+        return True
+    if _dropped(node, group):
         return True
     if node.made_for is None or node.made_for == group.requirements:
         return False
@@ -85,12 +88,18 @@ def is_outdated(node: Node, group: NodeGroup, candidates: Sequence[Offer | Rejec
     return here is None or (here.flavour, here.image) != (node.flavour, node.image)
 
 
+def _dropped(node: Node, group: NodeGroup) -> list[str]:
+    return sorted(set(node.roles) - {service.role for service in group.services})
+
+
 def why_outdated(node: Node, group: NodeGroup) -> str:
     """What of ``group``'s wish the node cannot become, as half a sentence."""
     if node.pool != group.pool:
         return f"it joins pool {group.pool or 'none'} instead of {node.pool or 'none'}"
     if group.site and node.site != group.site:
         return f"site {group.site} instead of {node.site}"
+    if dropped := _dropped(node, group):
+        return f"it still has {', '.join(dropped)}, which nothing takes off a host"
     was, now = node.made_for, group.requirements
     if was is None:
         return "it was made for something else"

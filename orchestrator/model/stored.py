@@ -83,6 +83,7 @@ class Node:
     made_for: Requirements | None = None
     outdated: bool = False
     configured_as: str = ""
+    roles: tuple[str, ...] = ()  # those that were run on it
     refreshing: bool = False
     failed_refreshes: int = 0
 

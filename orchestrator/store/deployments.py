@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
-from orchestrator.errors import Conflict, NotFound
+from orchestrator.errors import ChangedMeanwhile, Conflict, NotFound
 from orchestrator.model import Deployment, DeploymentId, DeploymentStatus, Principal
 from orchestrator.reasons import Reason
 from orchestrator.store.schema import deployments, idempotency_keys
@@ -143,6 +143,7 @@ def change(
     connection: Connection,
     id: DeploymentId,
     only_if: Collection[DeploymentStatus],
+    generation: int | None,
     changes: Mapping[str, Any],
 ) -> Deployment:
     """Change the wish; it becomes another generation."""
@@ -153,6 +154,11 @@ def change(
         raise Conflict(
             f"Deployment {id} cannot do that while it is {before.status.value}.",
             attempt=f"vacuo status {id}",
+        )
+    if generation is not None and before.generation != generation:
+        raise ChangedMeanwhile(
+            f"Deployment {id} was changed by somebody else meanwhile.",
+            f"look at it, then send it again with its new ETag: vacuo show {id}",
         )
     _write(connection, id, {**changes, "generation": before.generation + 1})
     return get(connection, id)

@@ -45,7 +45,7 @@ TEMPLATE = "tosca_definitions_version: tosca_simple_yaml_1_3\nminimum: 1\n"
 
 
 class Compiler:
-    """Knows one word, ``minimum``: how many workers there always are."""
+    """Knows two words: ``minimum``, how many workers there always are, and their ``cores``."""
 
     def compile(self, template: str, inputs: Mapping[str, Any]) -> DeploymentSpec:
         document = yaml.safe_load(template)
@@ -53,9 +53,9 @@ class Compiler:
             raise TemplateInvalid(
                 [Problem("template", 1, 1, "", "The template is not a mapping.", "Start again.")]
             )
-        return DeploymentSpec("A test site", (self._workers(int(document.get("minimum", 0))),))
+        return DeploymentSpec("A test site", (self._workers(document),))
 
-    def _workers(self, minimum: int) -> NodeGroup:
+    def _workers(self, document: Mapping[str, Any]) -> NodeGroup:
         service = Service(
             "execute",
             "vacuo.nodes.HTCondor.Execute",
@@ -64,9 +64,9 @@ class Compiler:
         )
         return NodeGroup(
             name=GroupName("workers"),
-            requirements=Requirements(cores=2, memory_mb=2048),
+            requirements=Requirements(int(document.get("cores", 2)), memory_mb=2048),
             services=(service,),
-            vacuum=VacuumPolicy(minimum, 4),
+            vacuum=VacuumPolicy(int(document.get("minimum", 0)), 4),
             pool=POOL,
         )
 

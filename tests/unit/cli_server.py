@@ -151,9 +151,26 @@ def listing(*content: Any) -> dict[str, Any]:
 
 def plan(changes: bool = True) -> dict[str, Any]:
     action, wanted = ("+", 2) if changes else ("=", 0)
+    cost = {"perHourNow": 0.0, "perHourAfter": None, "perHourAtMost": None, "toExpiry": None}
+    new = {"action": "+", "effect": "create", "name": None, "state": None, "site": "local"}
+    new |= {"flavour": "small", "image": "host", "cores": 2, "memoryMb": 2048, "why": ""}
+    use = {"limit": None, "before": 0, "after": wanted}
     return {
+        "format": "vacuo.plan/1",
+        "deployment": None,
         "changes": changes,
-        "summary": {"create": wanted, "change": 0, "delete": 0},
+        "complete": True,
+        "summary": {"create": int(changes), "change": 0, "delete": 0},
+        "nodes": {"create": wanted, "reconfigure": 0, "replace": 0, "remove": 0, "keep": 0},
+        "sites": [
+            {
+                "name": "local",
+                "create": wanted,
+                "remove": 0,
+                "quota": {"instances": use, "cores": use, "memoryMb": use},
+                "why": "",
+            }
+        ],
         "groups": [
             {
                 "name": "workers",
@@ -162,18 +179,36 @@ def plan(changes: bool = True) -> dict[str, Any]:
                 "wanted": wanted,
                 "minimum": 0,
                 "maximum": 4,
+                "pool": "pool",
+                "cores": 2,
+                "memoryMb": 2048,
+                "diskGb": 10,
                 "site": "local",
                 "flavour": "small",
                 "image": "host",
                 "pricePerHour": None,
-                "rejected": [{"site": "local", "flavour": "tiny", "why": "1 core, 2 are needed"}],
+                "cost": cost,
+                "changes": [],
+                "candidates": [
+                    {
+                        "site": "local",
+                        "flavour": "tiny",
+                        "chosen": False,
+                        "pricePerHour": None,
+                        "why": "1 core, 2 are needed",
+                    }
+                ],
+                "nodes": [new] * wanted,
                 "services": [
                     {"action": action, "template": "execute", "role": "vacuo.site.htcondor_execute"}
                 ],
                 "reasons": [reason("jobs-wait", "8 idle jobs wait.")],
             }
         ],
+        "cost": cost,
         "imports": [],
+        "notes": [],
+        "reasons": [],
     }
 
 

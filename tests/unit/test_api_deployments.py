@@ -187,14 +187,53 @@ def test_keys_of_different_people_have_nothing_to_do_with_each_other(world):
 # --- changing and deleting ----------------------------------------------------------------------
 
 
-def test_an_update_is_accepted_once_the_last_wish_is_fulfilled(world):
+def test_an_update_is_taken_while_the_last_wish_is_worked_on(world):
     id = world.create()["uuid"]
+    assert world.get(f"/deployments/{id}").json["status"] == "CREATE_IN_PROGRESS"
+    for number in range(2):
+        text = TEMPLATE + "#" * number
+        answer = world.send("PUT", f"/deployments/{id}", submission(template=text))
+        assert answer.status_code == 202
+        assert answer.json["status"] == "UPDATE_IN_PROGRESS"
+        assert world.get(f"/deployments/{id}/template").text == text
+
+
+def test_an_update_of_a_deployment_that_is_deleted_is_a_conflict(world):
+    id = world.create()["uuid"]
+    world.send("DELETE", f"/deployments/{id}")
     assert world.send("PUT", f"/deployments/{id}").status_code == 409
-    status(world, id, DeploymentStatus.CREATE_COMPLETE)
-    answer = world.send("PUT", f"/deployments/{id}", submission(template=TEMPLATE + "#"))
+
+
+def test_an_update_with_the_etag_of_an_earlier_wish_is_refused(world):
+    id = world.create()["uuid"]
+    tag = world.get(f"/deployments/{id}").headers["ETag"]
+    first = world.send("PUT", f"/deployments/{id}", **{"If-Match": tag})
+    assert first.status_code == 202
+    late = world.send("PUT", f"/deployments/{id}", **{"If-Match": tag})
+    assert (late.status_code, late.json["code"]) == (412, "changed-meanwhile")
+    again = {"If-Match": first.headers["ETag"]}
+    assert world.send("PUT", f"/deployments/{id}", **again).status_code == 202
+    assert world.send("PUT", f"/deployments/{id}", **{"If-Match": "*"}).status_code == 202
+    assert world.send("PUT", f"/deployments/{id}", **{"If-Match": "three"}).status_code == 400
+
+
+@pytest.mark.parametrize("text", ["minimum: 1\ncores: 64\n", "- not a template\n"])
+def test_a_refused_update_leaves_the_deployment_as_it_is(world, joined, text):
+    before = world.get(f"/deployments/{joined}")
+    nodes = world.repository.nodes(joined)
+    answer = world.send("PUT", f"/deployments/{joined}", submission(template=text))
+    assert answer.status_code in (400, 409)
+    after = world.get(f"/deployments/{joined}")
+    assert after.json == before.json
+    assert after.headers["ETag"] == before.headers["ETag"]
+    world.passes(joined, 3)
+    assert [n.instance for n in world.repository.nodes(joined)] == [n.instance for n in nodes]
+
+
+def test_an_update_that_no_site_can_fulfil_is_taken_where_a_site_cannot_be_seen(world, joined):
+    world.world.faults.site_unreachable = True
+    answer = world.send("PUT", f"/deployments/{joined}", submission(template="cores: 64\n"))
     assert answer.status_code == 202
-    assert answer.json["status"] == "UPDATE_IN_PROGRESS"
-    assert world.get(f"/deployments/{id}/template").text == TEMPLATE + "#"
 
 
 def test_a_deletion_begins_and_a_second_one_is_a_conflict_unless_it_is_forced(world):
@@ -329,6 +368,31 @@ def test_the_plan_of_an_update_shows_what_it_would_change(world, joined):
     assert plan["changes"] is True
     assert plan["groups"][0]["wanted"] == 3
     assert world.get(f"/deployments/{joined}/template").text == TEMPLATE
+
+
+def test_the_plan_of_a_rebuild_names_the_nodes_and_what_differs(world, joined):
+    (node,) = world.repository.nodes(joined)
+    text = TEMPLATE.replace("minimum: 1", "minimum: 1\ncores: 1")
+    same = world.send("POST", f"/deployments/{joined}/plan", submission(template=text)).json
+    assert same["nodes"] == {"create": 0, "reconfigure": 0, "replace": 0, "remove": 0, "keep": 1}
+    (change,) = same["groups"][0]["changes"]  # the site would choose the same flavour again
+    assert (change["what"], change["before"], change["after"]) == ("cores", "2", "1")
+    impossible = text.replace("cores: 1", "cores: 64")
+    plan = world.send("POST", f"/deployments/{joined}/plan", submission(template=impossible)).json
+    (group,) = plan["groups"]
+    assert group["nodes"][0]["name"] == node.name
+    assert "waits" in group["nodes"][0]["why"]
+    assert "no-offer" in {reason["code"] for reason in group["reasons"]}
+    assert plan["sites"][0]["quota"]["instances"] == {"limit": None, "before": 1, "after": 1}
+
+
+def test_a_plan_fits_its_published_schema(world, joined):
+    schema = world.client.get("/schemas/plan.json").json
+    assert schema["$id"] == "/schemas/plan.json"
+    plan = world.get(f"/deployments/{joined}/plan").json
+    assert set(plan) == set(schema["required"]) | {"format"}
+    for name in ("PlannedGroup", "PlannedNode", "Cost"):
+        assert schema["$defs"][name]["additionalProperties"] is False
 
 
 def test_validation_shows_what_the_template_means(world):

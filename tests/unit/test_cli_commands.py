@@ -22,6 +22,7 @@ from cli_server import (
     resource,
 )
 
+from orchestrator.api import models
 from orchestrator.cli import exitcodes
 
 
@@ -106,7 +107,18 @@ def test_plan_shows_why_other_offers_were_rejected_and_does_not_invent_a_price(
     assert "+ workers: 0 → 2 nodes" in result.stdout
     assert "not local/tiny: 1 core, 2 are needed" in result.stdout
     assert "no price known" in result.stdout
-    assert "2 to create, 0 to change, 0 to delete." in result.stdout
+    assert "2 to create, 0 to reconfigure, 0 to replace, 0 to remove" in result.stdout
+    assert "Cost: no price known." in result.stdout
+
+
+def test_the_example_plan_is_a_plan(server: Recorded) -> None:
+    assert models.Plan.model_validate(plan()).changes
+
+
+def test_the_schema_of_a_plan_is_printed_without_a_server(server: Recorded) -> None:
+    result = server.run("plan", "--schema")
+    assert result.exit_code == exitcodes.OK
+    assert json.loads(result.stdout)["properties"]["format"]["const"] == "vacuo.plan/1"
 
 
 def test_a_plan_that_cannot_be_made_ends_with_one(server: Recorded, template: str) -> None:
