@@ -8,9 +8,10 @@ from typing import Any
 
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library
-from orchestrator.tosca.naming import known_type
 from orchestrator.tosca.problems import did_you_mean, shown
 from orchestrator.tosca.read import Table
+from orchestrator.tosca.type_names import known_type
+from orchestrator.tosca.values import is_function
 
 _KEYS = ("file", "type", "repository", "description", "deploy_path", "version", "checksum",
          "checksum_algorithm", "properties")  # fmt: skip
@@ -20,7 +21,8 @@ DEPLOYMENT = "tosca.artifacts.Deployment"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file that a node template names: ``file`` as written, and the type of it."""
+    """A file that a node template names: ``file`` as written, empty where a function gives it,
+    and the type of it."""
 
     name: str
     file: str
@@ -33,7 +35,9 @@ class Artifact:
         if not isinstance(written, dict):
             return cls(name, str(written))
         repository = written.get("repository")
-        return cls(name, str(written.get("file")), str(written.get("type") or FILE), repository)
+        file = written.get("file")
+        known = "" if isinstance(file, dict) else str(file)
+        return cls(name, known, str(written.get("type") or FILE), repository)
 
 
 def check_artifacts(
@@ -62,7 +66,8 @@ def _extended(artifact: Cursor, repositories: Collection[str] | None, library: L
     if "file" not in keys or keys["file"].empty:
         artifact.problem_at_key(f"The artifact {shown(artifact.name)} has no `file`.")
     else:
-        keys["file"].text()
+        if not is_function(keys["file"].tree):  # real templates take the file from an input
+            keys["file"].text()
     if "type" in keys:
         known_type(keys["type"], "artifact_types", library)
     if "repository" in keys and repositories is not None:

@@ -12,17 +12,19 @@ from typing import Any
 from orchestrator.model import DeploymentSpec, Value
 from orchestrator.tosca.adapters import shipped
 from orchestrator.tosca.check import header, topology
-from orchestrator.tosca.conformance import conform, normative_types
+from orchestrator.tosca.conformance import conform
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library
-from orchestrator.tosca.functions import Between, Evaluator
+from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.groups import GroupMaker
 from orchestrator.tosca.imports import NOTHING, Shelf
 from orchestrator.tosca.inputs import inputs
 from orchestrator.tosca.means import NO_MEANS, Means
+from orchestrator.tosca.normative import normative_types
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.read import Tree, read
 from orchestrator.tosca.realise import realise
+from orchestrator.tosca.references import Between
 from orchestrator.tosca.roles import check_roles
 from orchestrator.tosca.summary import InputSummary, TemplateSummary
 from orchestrator.tosca.topology import NodeTemplate, Topology
@@ -116,8 +118,7 @@ def _document(template: str, report: Report) -> Tree:
     tree = read(template, report)
     if tree is None:
         report.add(START, (), "The template is empty.")
-    if tree is None or report:
-        # What a document with a key too many means is anybody's guess: stop here.
+    if tree is None:
         raise TemplateInvalid(report.problems)
     return tree
 

@@ -21,8 +21,9 @@ from toscaparser.elements.entity_type import EntityType
 from toscaparser.tosca_template import ToscaTemplate
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import BASIC, KINDS, Library
+from orchestrator.tosca.definitions import BASIC, Library
 from orchestrator.tosca.functions import Evaluator
+from orchestrator.tosca.normative import copied
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree
 from orchestrator.tosca.topology import InputDeclaration, NodeTemplate, Policy, Reference, Topology
 from orchestrator.tosca.values import INVALID, has_function, is_function, is_late
@@ -37,19 +38,6 @@ _KEYS = ("derived_from", "description", "properties", "attributes", "requirement
          "capabilities", "valid_target_types", "constraints", "type")  # fmt: skip
 _DEPENDS = "tosca.relationships.DependsOn"
 _PLAIN_INPUT = ("integer", "float", "boolean", "string", "list", "map")
-
-
-def normative_types() -> dict[str, dict[str, Any]]:
-    """The definitions of the TOSCA specification, by section."""
-    whole = EntityType.TOSCA_DEF_LOAD_AS_IS
-    return {kind: copied(dict(whole.get(kind) or {})) for kind in KINDS}
-
-
-def copied(value: Any) -> Any:
-    """Plain data once more, faster than :func:`copy.deepcopy`."""
-    if isinstance(value, dict):
-        return {key: copied(inner) for key, inner in value.items()}
-    return [copied(inner) for inner in value] if isinstance(value, list) else value
 
 
 def conform(root: Cursor, evaluator: Evaluator, given: Mapping[str, Any]) -> None:

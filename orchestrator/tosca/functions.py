@@ -7,53 +7,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.model import Attribute, Value
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import POOL_MEMBER, SERVICE, Schema
+from orchestrator.tosca.definitions import Schema
 from orchestrator.tosca.operations import short_interface
 from orchestrator.tosca.problems import did_you_mean, listed, shown
-from orchestrator.tosca.read import Listing, Scalar, tree_of
+from orchestrator.tosca.read import tree_of
+from orchestrator.tosca.references import Between, References, Scope, no_member, words_of
 from orchestrator.tosca.texts import text_function
 from orchestrator.tosca.topology import (
     Group,
     NodeTemplate,
     Policy,
     Reference,
-    RelationshipTemplate,
     Topology,
 )
 from orchestrator.tosca.values import INVALID, Checker, is_late
 
-# What Vacuo fills in for every host, and so for every service on one.
-RUNTIME = (
-    "private_address",
-    "public_address",
-    "node_name",
-    "deployment",
-    "site",
-    "group",
-    "cores",
-    "memory_mb",
-)
 # Attributes of a capability that are those of its node.
 _ADDRESSES = {"ip_address": "private_address"}
-
-
-@dataclass(frozen=True)
-class Between:
-    """Inside a relationship: SELF is the relationship, SOURCE and TARGET are node templates, ""
-    where no requirement uses it."""
-
-    relationship: RelationshipTemplate
-    source: str = ""
-    target: str = ""
-
-
-Scope = str | Between | None  # inside a node template, a relationship, or neither
 
 
 class Evaluator:
@@ -62,6 +36,7 @@ class Evaluator:
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self._library = topology.library
+        self._references = References(topology)
         self._inputs: dict[str, Value] = {}
         self._properties: dict[tuple[str, str, str], Value] = {}
         self._busy: list[tuple[str, str, str]] = []
@@ -95,7 +70,7 @@ class Evaluator:
     # --- get_input ---------------------------------------------------------------------------
 
     def _get_input(self, argument: Cursor) -> Value:
-        words = _words(argument)
+        words = words_of(argument)
         if words is None or not isinstance(words[0], str):
             argument.problem("`get_input` takes the name of an input.")
             return INVALID
@@ -125,138 +100,17 @@ class Evaluator:
     # --- get_property, get_attribute ---------------------------------------------------------
 
     def reference(self, function: str, argument: Cursor, scope: Scope) -> Any:
-        """What the words of the function lead to: a Reference; a Between where that is a
-        relationship; None through a requirement that is not used; INVALID."""
-        words = _words(argument)
-        if words is None or len(words) < 2 or not isinstance(words[0], str):
-            argument.problem(f"`{function}` takes a list: [node template, {function[4:]}].")
-            return INVALID
-        template = self._entity(words[0], argument, scope, str(words[1]))
-        if template is None or isinstance(template, Between):
-            return INVALID if template is None else template
-        return self._member(function, template, words[1:], argument)
-
-    def _entity(
-        self, name: str, at: Cursor, scope: Scope, what: str
-    ) -> NodeTemplate | Between | None:
-        templates = self.topology.templates
-        if name in ("SELF", "HOST", "SOURCE", "TARGET"):
-            return self._keyword(name, at, scope, what)
-        if name in self.topology.broken:
-            return None  # that has been said where it stands
-        if name in templates:
-            return templates[name]
-        if name in self.topology.relationships:
-            return Between(self.topology.relationships[name])
-        hint = did_you_mean(name, (*templates, "SELF", "HOST"))
-        at.problem(f"There is no node template {shown(name)}.", hint)
-        return None
-
-    def _keyword(
-        self, name: str, at: Cursor, scope: Scope, what: str
-    ) -> NodeTemplate | Between | None:
-        templates = self.topology.templates
-        if isinstance(scope, Between):
-            if name == "SELF":
-                return scope
-            end = {"SOURCE": scope.source, "TARGET": scope.target}.get(name)
-            if end:
-                return templates.get(end)
-            if end is None:
-                at.problem(f"`{name}` means nothing inside of a relationship.")
-            return None
-        if name in ("SOURCE", "TARGET"):
-            at.problem(f"`{name}` means nothing outside of a relationship.", "Name a template.")
-            return None
-        if scope is None:
-            at.problem(f"`{name}` means nothing outside of a node template.", "Name one.")
-            return None
-        if name == "SELF":
-            return templates[scope]
-        hosts = list(self.topology.hosts_of(scope))[1:]
-        having = (h for h in hosts if what in self._library.properties("node_types", h.type))
-        found = next(having, hosts[-1] if hosts else None)
-        if found is None and not self.topology.broken:
-            at.problem(f"{shown(scope)} is not hosted on anything.")
-        return found
-
-    def _member(self, function: str, template: NodeTemplate, words: list[Any], at: Cursor) -> Any:
-        name, rest = str(words[0]), words[1:]
-        attributes: dict[str, Any] = {}
-        if function == "get_attribute":
-            attributes = {**self.attributes(template), **self._library.attributes(template.type)}
-        properties = self._library.properties("node_types", template.type)
-        if name in attributes or name in properties:
-            return Reference(template.name, name, tuple(rest))
-        requirements = self._library.requirements(template.type)
-        if name in requirements and rest:
-            targets = template.targets(name)
-            if not targets:
-                return None
-            target = self.topology.templates.get(targets[0])
-            if target is None:
-                return INVALID
-            return self._through(function, target, requirements[name].capability, rest, at)
-        capabilities = self._library.capabilities(template.type)
-        if name in capabilities and rest:
-            inner = self._of_capability(function, template, name)
-            if str(rest[0]) in inner:
-                return Reference(template.name, str(rest[0]), tuple(rest[1:]), name)
-            return self._no_member(rest[0], f"{template.name}.{name}", inner, function, at)
-        known = (*attributes, *properties, *requirements, *capabilities)
-        return self._no_member(name, template.name, known, function, at)
-
-    def _of_capability(self, function: str, template: NodeTemplate, name: str) -> dict[str, Schema]:
-        properties = self._library.capability_properties(template.type, name)
-        if function != "get_attribute":
-            return properties
-        attributes = self._library.capability_properties(template.type, name, "attributes")
-        return {**attributes, **properties}
-
-    def _through(
-        self, function: str, target: NodeTemplate, capability: str, words: list[Any], at: Cursor
-    ) -> Any:
-        """A property or attribute of a requirement's target, or of the capability it meets."""
-        name = str(words[0])
-        plain = self._library.properties("node_types", target.type)
-        for provided, provided_type in self._library.capabilities(target.type).items():
-            fits = self._library.derives("capability_types", provided_type, capability)
-            its = self._of_capability(function, target, provided) if fits else {}
-            if name in its and name not in plain:
-                return Reference(target.name, name, tuple(words[1:]), provided)
-        return self._member(function, target, words, at)
-
-    @staticmethod
-    def _no_member(name: Any, of: str, known: Iterable[str], function: str, at: Cursor) -> Any:
-        what = "attribute" if function == "get_attribute" else "property"
-        hint = did_you_mean(name, known)
-        at.problem(f"{shown(of)} has no {what} {shown(name)} that Vacuo knows.", hint)
-        return INVALID
+        """What ``get_property`` or ``get_attribute`` leads to: see :class:`References`."""
+        return self._references.find(function, argument, scope)
 
     def attributes(self, template: NodeTemplate) -> dict[str, None]:
         """The attributes of a node template that will be known once there is a host."""
-        names = {"tosca_name": None}
-        node_type = template.type
-        if self._library.is_host(node_type) or self._library.derives(
-            "node_types", node_type, SERVICE
-        ):
-            names |= dict.fromkeys(RUNTIME)
-        return names | self._pool_attributes(node_type)
+        return self._references.attributes(template)
 
     def becomes_known(self, attribute: Attribute) -> bool:
         """Whether anything ever sets the attribute."""
         template = self.topology.templates.get(attribute.template)
         return template is None or attribute.path[0] in self.attributes(template)
-
-    def _pool_attributes(self, node_type: str) -> dict[str, None]:
-        """What only a member of a pool knows of itself."""
-        names: dict[str, None] = {}
-        if self._library.derives("node_types", node_type, POOL_MEMBER):
-            for ancestor, definition in self._library.lineage("node_types", node_type):
-                if ancestor == SERVICE:
-                    break
-                names |= dict.fromkeys(definition.get("attributes") or {})
-        return names
 
     def _is_attribute(self, reference: Reference) -> bool:
         """Whether the name is an attribute; `get_attribute` gives properties as well."""
@@ -278,7 +132,10 @@ class Evaluator:
             return Attribute(reference.template, (reference.capability, reference.name, *rest))
         if reference.name == "tosca_name":
             return template.name
-        if reference.name in self._pool_attributes(template.type) and scope != template.name:
+        if (
+            reference.name in self._references.pool_attributes(template.type)
+            and scope != template.name
+        ):
             at.problem(f"Only {shown(template.name)} itself may know its {shown(reference.name)}.")
             return INVALID
         if reference.name not in self.attributes(template):
@@ -371,11 +228,11 @@ class Evaluator:
         return schema.default if value is None and schema.has_default else value
 
     def _of_relationship(self, scope: Between, argument: Cursor) -> Value:
-        _, name, *rest = _words(argument) or ["", ""]
+        _, name, *rest = words_of(argument) or ["", ""]
         relationship = scope.relationship
         known = self._library.properties("relationship_types", relationship.type)
         if name not in known:
-            return self._no_member(name, relationship.name, known, "get_property", argument)
+            return no_member(name, relationship.name, known, "get_property", argument)
         key = (relationship.name, "", str(name))
         if key in self._busy:
             argument.problem(f"The property {shown(name)} is defined by itself.")
@@ -387,7 +244,7 @@ class Evaluator:
             self._busy.pop()
 
     def _nodes_of_type(self, argument: Cursor) -> Value:
-        name = (_words(argument) or [None])[0]
+        name = (words_of(argument) or [None])[0]
         if not isinstance(name, str) or not self._library.has("node_types", name):
             hint = did_you_mean(name, self._library.names("node_types"))
             if self._library.complete:
@@ -399,11 +256,11 @@ class Evaluator:
         ]
 
     def _artifact(self, argument: Cursor, scope: Scope) -> Value:
-        words = _words(argument)
+        words = words_of(argument)
         if words is None or len(words) < 2 or not all(isinstance(one, str) for one in words[:2]):
             argument.problem("`get_artifact` takes a list: [node template, artifact].")
             return INVALID
-        template = self._entity(words[0], argument, scope, words[1])
+        template = self._references.entity(words[0], argument, scope, words[1])
         if not isinstance(template, NodeTemplate):
             return INVALID
         if words[1] not in template.artifacts:
@@ -416,10 +273,14 @@ class Evaluator:
                 "Give the name alone: that is where the artifact comes from.",
             )
             return INVALID
-        return template.artifacts[words[1]].file
+        file = template.artifacts[words[1]].file
+        if not file:
+            argument.problem(f"The file of {shown(words[1])} is a function itself; use that one.")
+            return INVALID
+        return file
 
     def _operation_output(self, argument: Cursor, scope: Scope) -> Value:
-        words = _words(argument)
+        words = words_of(argument)
         if words is None or len(words) != 4 or not all(isinstance(one, str) for one in words):
             argument.problem(
                 "`get_operation_output` takes a list: [node template, interface, operation, "
@@ -427,7 +288,7 @@ class Evaluator:
             )
             return INVALID
         entity, interface, operation, output = words
-        template = self._entity(entity, argument, scope, interface)
+        template = self._references.entity(entity, argument, scope, interface)
         if not isinstance(template, NodeTemplate):
             return INVALID
         known = self._library.interfaces("node_types", template.type)
@@ -441,17 +302,6 @@ class Evaluator:
             return INVALID
         # No role gives outputs back, so this is an attribute that nothing ever sets.
         return Attribute(template.name, ("operation_output", name, operation, output))
-
-
-def _words(argument: Cursor) -> list[Any] | None:
-    """The arguments of a function: a word alone is a list of one."""
-    tree = argument.tree
-    if isinstance(tree, Scalar):
-        return None if tree.value is None else [tree.value]
-    if isinstance(tree, Listing) and tree.items:
-        words = [item.value if isinstance(item, Scalar) else None for item in tree.items]
-        return None if None in words else words
-    return None
 
 
 def _follow(value: Value, rest: list[Any], at: Cursor) -> Value:

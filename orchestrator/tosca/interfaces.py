@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library
-from orchestrator.tosca.naming import known_type
 from orchestrator.tosca.operations import NO_OPERATIONS, is_definition, short_interface
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Table
 from orchestrator.tosca.schemas import INPUT_KEYS, schema
+from orchestrator.tosca.type_names import known_type
 
 _OPERATION = ("implementation", "inputs", "description", "outputs", "metadata")
 _IMPLEMENTATION = ("primary", "dependencies", "operation_host", "timeout", "file", "type",

@@ -12,10 +12,11 @@ from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import BASIC, KINDS, Library
 from orchestrator.tosca.filters import check_filter
 from orchestrator.tosca.interfaces import check_definitions
-from orchestrator.tosca.naming import check_occurrences, known_type, known_types
 from orchestrator.tosca.problems import did_you_mean, shown
 from orchestrator.tosca.read import Scalar, Table
 from orchestrator.tosca.schemas import PROPERTY_KEYS, basic_type, entry_schema, schema
+from orchestrator.tosca.self_references import check_self_references
+from orchestrator.tosca.type_names import check_occurrences, known_type, known_types
 
 _COMMON = ("derived_from", "version", "metadata", "description")
 _KEYS = {
@@ -68,7 +69,12 @@ def local_types(root: Cursor, library: Library) -> Library:
         for name, definition in written[kind].items():
             if (kind, name) not in broken and not _is_sound(definition, kind, known):
                 new.add((kind, name))
-    return known.without(new)
+    known = known.without(new)
+    for name, definition in written["node_types"].items():
+        interfaces = definition.get("interfaces")
+        if interfaces is not None and known.whole("node_types", name):
+            check_self_references(name, interfaces, known)
+    return known
 
 
 def _is_sound(definition: Cursor, kind: str, library: Library) -> bool:
@@ -97,7 +103,7 @@ def _type(cursor: Cursor, kind: str, library: Library) -> None:
     _parent(cursor, keys, kind, library)
     for section in ("properties", "attributes"):
         for definition in (keys[section].table() if section in keys else {}).values():
-            partial = _inherits(cursor, kind, section, definition.name, library)
+            partial = _inherits(cursor.name, kind, section, definition.name, library)
             _property(definition, library, partial)
     for key, listed_kind in {
         "valid_source_types": "node_types",
@@ -128,10 +134,11 @@ def _property(definition: Cursor, library: Library, partial: bool) -> None:
     schema(definition, library, PROPERTY_KEYS, partial=partial)
 
 
-def _inherits(cursor: Cursor, kind: str, section: str, name: str, library: Library) -> bool:
-    """Whether an ancestor defines the property, so that this is a refinement of it."""
-    _, *above = library.lineage(kind, cursor.name)
-    return any(name in (definition.get(section) or {}) for _, definition in above)
+def _inherits(of: str, kind: str, section: str, name: str, library: Library) -> bool:
+    """Whether an ancestor has such an entry, so that this is a refinement of it."""
+    _, *above = library.lineage(kind, of)
+    sections = (definition.get(section) for _, definition in above)
+    return any(isinstance(found, dict) and name in found for found in sections)
 
 
 def _parent(cursor: Cursor, keys: dict[str, Cursor], kind: str, library: Library) -> None:
@@ -181,8 +188,7 @@ def _capability(of: str, cursor: Cursor, library: Library) -> None:
     if isinstance(cursor.tree, Table):
         keys = cursor.table(_CAPABILITY_KEYS)
         named = keys.get("type")
-        inherited = library.capabilities(of).get(cursor.name)
-        if named is None and inherited is None:
+        if named is None and not _inherits(of, "node_types", "capabilities", cursor.name, library):
             cursor.problem_at_key(f"The capability {shown(cursor.name)} has no type.")
         if "valid_source_types" in keys:
             known_types(keys["valid_source_types"], ("node_types",), library)

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import SERVICE, Library, RequirementDefinition
 from orchestrator.tosca.filters import check_filter
-from orchestrator.tosca.naming import check_occurrences, known_type
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Scalar, Table
 from orchestrator.tosca.templates import relationship_template
 from orchestrator.tosca.topology import NodeTemplate, RelationshipTemplate, Requirement, Topology
+from orchestrator.tosca.type_names import check_occurrences, known_type
 
 _KEYS = ("node", "capability", "relationship", "occurrences", "node_filter", "properties",
          "metadata", "description")  # fmt: skip

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.filters import check_filter
-from orchestrator.tosca.naming import known_type
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Listing, Scalar, Table
 from orchestrator.tosca.templates import known
 from orchestrator.tosca.topology import Topology
+from orchestrator.tosca.type_names import known_type
 
 _KEYS = ("node_type", "substitution_filter", "properties", "attributes", "capabilities",
          "requirements", "interfaces")  # fmt: skip

@@ -9,10 +9,10 @@ from orchestrator.tosca.artifacts import Artifact, check_artifacts
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library, Schema
 from orchestrator.tosca.interfaces import OperationAssignment, assignments
-from orchestrator.tosca.naming import check_occurrences, known_type
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree
 from orchestrator.tosca.topology import NodeTemplate, RelationshipTemplate
+from orchestrator.tosca.type_names import check_occurrences, known_type
 
 _NODE = ("type", "description", "metadata", "properties", "requirements", "capabilities",
          "interfaces", "artifacts", "attributes", "directives", "node_filter", "copy")  # fmt: skip

@@ -43,6 +43,7 @@ def compiled(
     template: str, documents: Mapping[str, str], origin: str = "", file: str = "mine.yaml"
 ) -> DeploymentSpec:
     """As the parent of the sandbox does it, without the sandbox."""
+
     def fetch(name: str) -> bytes:
         if name not in documents:
             raise FetchFailed("there is no such document")
