@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.model import DeploymentId, InstanceState, NodeName, UserData
+from orchestrator.model import DeploymentId, InstanceState, NodeName, PreparedImage, UserData
 
 STEP_SECONDS = 0.5
 
@@ -105,6 +105,7 @@ class World:
         self.chance = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self.hosts: dict[str, SimulatedHost] = {}
         self.jobs: dict[str, SimulatedJob] = {}
+        self.prepared: list[PreparedImage] = []
         self.revoked: set[DeploymentId] = set()
         self.lock = threading.RLock()
         self._time = clock()

@@ -17,6 +17,7 @@ from orchestrator.cli import (
     doctor,
     exitcodes,
     explain,
+    image,
     initialise,
     login,
     logs,
@@ -177,6 +178,7 @@ app.command("templates")(templates.templates_command)
 app.command("init")(initialise.init_command)
 app.command("doctor")(doctor.doctor)
 app.add_typer(server.app, name="server")
+app.add_typer(image.app, name="image")
 app.add_typer(catalogue.app, name="catalogue")
 app.command("worker")(server.worker)
 

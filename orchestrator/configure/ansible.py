@@ -100,6 +100,16 @@ class AnsibleConfigurator:
         run_files.check_calls(host, self._roles)
         return bundle.pack(host, _collection_source())
 
+    def roles_digest(self) -> str:
+        return bundle.roles_digest(_collection_source())
+
+    def preparation(self, role: str) -> str | None:
+        namespace, collection, name = role.split(".")
+        if (namespace, collection) != (NAMESPACE, COLLECTION):
+            return None
+        tasks = _collection_source() / "roles" / name / "tasks"
+        return "prepare" if (tasks / "prepare.yml").is_file() else None
+
     def key_file(self) -> str:
         return str(self._private_key())
 

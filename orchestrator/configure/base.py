@@ -13,12 +13,13 @@ from orchestrator.model import NodeName, UserData
 @dataclass(frozen=True)
 class RoleCall:
     """One role on one host.  ``variables`` are plain values, all late ones resolved; those named
-    in ``secret`` must never be shown."""
+    in ``secret`` must never be shown.  Only an image build calls another ``entry`` than main."""
 
     role: str
     service: str
     variables: Mapping[str, Any] = field(repr=False)
     secret: frozenset[str] = frozenset()
+    entry: str = "main"  # the role's tasks file
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,15 @@ class Configurator(Protocol):
 
         Raises :class:`~orchestrator.errors.Terminal` for what must not reach Ansible.
         """
+        ...
+
+    def roles_digest(self) -> str:
+        """Stands for the content of all roles: the same digest, the same roles."""
+        ...
+
+    def preparation(self, role: str) -> str | None:
+        """The tasks file of ``role`` that an image build runs; None where nothing of it can be
+        done beforehand."""
         ...
 
     def key_file(self) -> str:

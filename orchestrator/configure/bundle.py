@@ -91,6 +91,14 @@ def pack(host: HostToConfigure, collection: Path) -> Bundle:
     return Bundle(archive, hashlib.sha256(archive).hexdigest())
 
 
+def roles_digest(collection: Path) -> str:
+    """SHA-256 over the names and contents of the collection's files."""
+    seen = hashlib.sha256()
+    for name, content in sorted(_collection(collection).items()):
+        seen.update(f"{name} {len(content)}\n".encode() + content)
+    return seen.hexdigest()
+
+
 def _tar(files: Mapping[str, bytes]) -> bytes:
     """The files in the order of their names: the same content is the same archive."""
     buffer = io.BytesIO()

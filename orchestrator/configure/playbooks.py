@@ -67,6 +67,12 @@ class WithPlaybooks:
     def bundle(self, host: HostToConfigure) -> Bundle:
         return self._inner.bundle(self.completed(host))
 
+    def roles_digest(self) -> str:
+        return self._inner.roles_digest()
+
+    def preparation(self, role: str) -> str | None:
+        return self._inner.preparation(role)
+
     def key_file(self) -> str:
         return self._inner.key_file()
 

@@ -173,12 +173,16 @@ def play(strategy: str, hosts: Sequence[HostToConfigure]) -> str:
 def _include(position: int, step: str, call: RoleCall) -> dict[str, Any]:
     return {
         "name": call.role,
-        "ansible.builtin.include_role": {"name": call.role},
+        "ansible.builtin.include_role": _role(call),
         "vars": {
             name: f"{{{{ vacuo_calls[{position}]['{name}'] }}}}" for name in sorted(call.variables)
         },
         "when": f"vacuo_steps[{position}] | default('') == '{step}'",
     }
+
+
+def _role(call: RoleCall) -> dict[str, str]:
+    return {"name": call.role, **({"tasks_from": call.entry} if call.entry != "main" else {})}
 
 
 def _verdict(name: str) -> dict[str, Any]:
@@ -187,7 +191,7 @@ def _verdict(name: str) -> dict[str, Any]:
 
 
 def _step(call: RoleCall) -> str:
-    return " ".join([call.role, *sorted(call.variables)])
+    return " ".join([call.role, call.entry, *sorted(call.variables)])
 
 
 def known_hosts(hosts: Sequence[HostToConfigure]) -> str:

@@ -36,6 +36,12 @@ class SimulatedConfigurator:
         archive = " ".join(call.role for call in host.roles).encode()
         return Bundle(archive, hashlib.sha256(archive).hexdigest())
 
+    def roles_digest(self) -> str:
+        return "simulated"
+
+    def preparation(self, role: str) -> str | None:
+        return "prepare"
+
     def key_file(self) -> str:
         return ""
 

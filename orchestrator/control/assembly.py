@@ -39,6 +39,11 @@ def build(settings: Settings) -> Ports:
     )
 
 
+def provider(site: Site, settings: Settings) -> Provider:
+    """What stands behind one site alone."""
+    return _provider(site, settings, World())
+
+
 def _provider(site: Site, settings: Settings, world: World) -> Provider:
     if site.provider == "simulated":
         return SimulatedProvider(site, world)

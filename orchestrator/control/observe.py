@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from orchestrator.control import prepared
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.ports import Ports
 from orchestrator.errors import PortError
@@ -30,12 +31,14 @@ from orchestrator.model import (
     Offer,
     OutcomeKind,
     PoolName,
+    PreparedImage,
     Quota,
     Rejection,
     RevokeCredentials,
     Seen,
     SiteName,
 )
+from orchestrator.providers.base import Provider
 from orchestrator.reasons import Reason, reason
 from orchestrator.store.repository import Repository
 
@@ -43,6 +46,8 @@ T = TypeVar("T")
 AT_ONCE = 16
 # With no living node there is nothing to follow; the listing then only serves to find orphans.
 QUIET_LISTING_SECONDS = 5.0
+# A site's images change when somebody builds one.
+IMAGES_SECONDS = 10.0
 
 
 class Observer:
@@ -142,11 +147,21 @@ class Observer:
                 key = ("offers", site, group.requirements)
                 answer = self._look(key, call, now, _unseen_site(site))
                 if answer.is_fresh:
-                    candidates.extend(answer.value)
+                    images = self._prepared(site, provider, now)
+                    wanted = prepared.digest(group, self._ports.configurator.roles_digest())
+                    candidates.extend(prepared.choose(answer.value, wanted, images))
                 elif answer.reason:
                     candidates.append(Rejection(site, "any", answer.reason.sentence.rstrip(".")))
             offers[group.name] = tuple(candidates)
         return offers, {site: future.result() for site, future in quotas.items()}
+
+    def _prepared(
+        self, site: SiteName, provider: Provider, now: float
+    ) -> tuple[PreparedImage, ...]:
+        """Prepared images are a convenience: where they cannot be seen, bases will do."""
+        call = _tuple(provider.prepared_images)
+        answer = self._look(("images", site), call, now, _unseen_site(site), IMAGES_SECONDS)
+        return answer.value if answer.is_fresh else ()
 
     def _probe_ssh(
         self, living: Iterable[Node], answered: Collection[NodeName]

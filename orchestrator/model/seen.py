@@ -88,8 +88,19 @@ class Instance:
 
 
 @dataclass(frozen=True)
+class PreparedImage:
+    """An image with roles baked in: ``base`` is the image that it was made from, as sites name it,
+    and ``digest`` stands for the roles and their variables."""
+
+    image: str
+    base: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class Offer:
-    """A flavour that fits.  ``price_per_hour`` is None when no price is known."""
+    """A flavour that fits.  ``price_per_hour`` is None when no price is known; ``prepared_from``
+    is the image that a prepared ``image`` was made from, and empty for any other."""
 
     site: SiteName
     flavour: str
@@ -98,6 +109,7 @@ class Offer:
     disk_gb: int
     image: str
     price_per_hour: float | None = None
+    prepared_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,7 @@ class Machine:
     jobs: int
     draining: bool = False
     started_at: float = 0.0
+    unfit: str = ""  # why its own probes keep jobs away; empty where they do not
 
 
 class RunState(StrEnum):

@@ -12,6 +12,7 @@ from orchestrator.model import (
     InstanceId,
     NodeName,
     Offer,
+    PreparedImage,
     Quota,
     Rejection,
     Requirements,
@@ -56,6 +57,19 @@ class Provider(Protocol):
 
     def console(self, instance: InstanceId, lines: int) -> str:
         """The last ``lines`` lines of the boot console."""
+        ...
+
+    def prepared_images(self) -> Sequence[PreparedImage]:
+        """The images there are that :meth:`keep_image` made and whose base is still the same;
+        none where the site keeps no images."""
+        ...
+
+    def keep_image(self, instance: InstanceId, name: PreparedImage) -> None:
+        """Make an image of a host as it is now, without what is its own (host keys, machine id,
+        logs, ways in); the host does not survive it.
+
+        Raises :class:`~orchestrator.errors.Unsupported` where the site keeps no images.
+        """
         ...
 
     def host_keys(self, instance: InstanceId) -> Sequence[str]:

@@ -30,6 +30,7 @@ from orchestrator.model import (
     Instance,
     InstanceId,
     Offer,
+    PreparedImage,
     Quota,
     Rejection,
     Requirements,
@@ -45,11 +46,15 @@ from orchestrator.providers.container_engine import (
     was_refused,
 )
 from orchestrator.providers.local_host import (
+    BASE,
+    BASE_CONTENT,
     CORES,
+    FORGET_ITSELF,
     INSTALLATION,
     MEMORY,
     NAME,
     OWNER,
+    PREPARED,
     SITE,
     HostSetting,
     container_description,
@@ -213,6 +218,57 @@ class LocalProvider:
             raise Retryable(f"Instance {instance} has no ssh host key yet.", 1.0) from error
         kind, key = only_file(archive).split()[:2]
         return [f"{kind} {key}"]
+
+    # --- prepared images ------------------------------------------------------------------------
+
+    def prepared_images(self) -> Sequence[PreparedImage]:
+        known: dict[str, str] = {}
+
+        def content(reference: str) -> str:
+            if reference not in known:
+                known[reference] = self._image_id(reference)
+            return known[reference]
+
+        listed = self._ask(lambda client: client.api.images(filters={"label": [PREPARED]}))
+        found = []
+        for image in listed:
+            labels, tags = image.get("Labels") or {}, image.get("RepoTags") or []
+            named = PreparedImage(tags[0] if tags else "", labels[BASE], labels[PREPARED])
+            if named.image and labels.get(BASE_CONTENT) == content(named.base):
+                found.append(named)
+        return sorted(found, key=lambda image: image.image)
+
+    def keep_image(self, instance: InstanceId, name: PreparedImage) -> None:
+        repository, _, tag = name.image.rpartition(":")
+        base = self._image_id(name.base)
+        labels = {PREPARED: name.digest, BASE: name.base, BASE_CONTENT: base}
+
+        def keep(client: docker.DockerClient) -> None:
+            container = client.containers.get(instance)
+            code, output = container.exec_run(["/bin/sh", "-ec", FORGET_ITSELF])
+            if code != 0:
+                said = output.decode(errors="replace") if isinstance(output, bytes) else ""
+                raise Terminal(f"Host {instance[:12]} cannot be made an image: {said[-300:]}")
+            # It must not write any more, not even how it was stopped.
+            client.api.kill(instance, signal="SIGKILL")
+            client.api.commit(
+                instance,
+                repository=repository,
+                tag=tag,
+                changes=[f"LABEL {key}={value}" for key, value in labels.items()],
+            )
+
+        try:
+            self._ask(keep, again=False)
+        except docker.errors.NotFound as error:
+            raise Terminal(f"Site {self._site.name} has no instance {instance}.") from error
+
+    def _image_id(self, reference: str) -> str:
+        """What is behind a reference now; empty where nothing is."""
+        with contextlib.suppress(docker.errors.NotFound):
+            found = self._ask(lambda client: client.images.get(reference).id)
+            return str(found)
+        return ""
 
     # --- how ------------------------------------------------------------------------------------
 

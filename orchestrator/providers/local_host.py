@@ -25,6 +25,22 @@ NAME = "vacuo.name"
 CORES = "vacuo.cores"
 MEMORY = "vacuo.memory_mb"
 
+# Of an image: what was baked into which base, and what that base was then.
+PREPARED = "vacuo.prepared"
+BASE = "vacuo.base"
+BASE_CONTENT = "vacuo.base_content"
+
+# What is a host's own and must not be in an image: run on the host, by sh -e.
+FORGET_ITSELF = """\
+rm -f /etc/ssh/ssh_host_* /root/.ssh/authorized_keys /root/.bash_history
+rm -f /etc/vacuo/pull.json /etc/systemd/system/multi-user.target.d/vacuo-configure.conf
+rm -rf /root/.ansible /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+find /tmp /var/tmp -mindepth 1 -delete
+find /var/log -type f -delete
+rm -f /var/lib/systemd/random-seed /var/lib/dbus/machine-id
+: > /etc/machine-id
+"""
+
 # A host whose creation was cut short before it was started; starting takes a fraction of a second.
 NEVER_STARTED_SECONDS = 60.0
 

@@ -11,6 +11,7 @@ from orchestrator.model import (
     InstanceId,
     InstanceState,
     Offer,
+    PreparedImage,
     Quota,
     Rejection,
     Requirements,
@@ -134,6 +135,20 @@ class SimulatedProvider:
             if host is None:
                 raise Terminal(f"Site {self._site.name} has no instance {instance}.")
             return "\n".join(host.console[-lines:])
+
+    def prepared_images(self) -> Sequence[PreparedImage]:
+        with self._world.lock:
+            self._look()
+            return list(self._world.prepared)
+
+    def keep_image(self, instance: InstanceId, name: PreparedImage) -> None:
+        with self._world.lock:
+            self._look()
+            host = self._world.hosts.get(instance)
+            if host is None or host.deleted_at is not None:
+                raise Terminal(f"Site {self._site.name} has no instance {instance}.")
+            host.state = InstanceState.STOPPED
+            self._world.prepared = [one for one in self._world.prepared if one != name] + [name]
 
     def host_keys(self, instance: InstanceId) -> Sequence[str]:
         with self._world.lock:
