@@ -145,9 +145,9 @@ class Repository:
         """Change fields of the deployment: what the API does, never the loop.
 
         ``only_if`` names the statuses in which that is allowed (empty: all); in another it is a
-        :class:`~orchestrator.errors.Conflict`.  With ``if_generation`` it has to be of that one, else
-        it is a :class:`~orchestrator.errors.ChangedMeanwhile`.  It gets its next generation, and
-        a pass that read an earlier one can no longer set its status.
+        :class:`~orchestrator.errors.Conflict`.  With ``if_generation`` it has to be of that one,
+        else it is a :class:`~orchestrator.errors.ChangedMeanwhile`.  It gets its next generation,
+        and a pass that read an earlier one can no longer set its status.
         """
         with self._database.write() as connection:
             changed = deployments.change(connection, id, only_if, if_generation, fields)

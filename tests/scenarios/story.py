@@ -124,7 +124,9 @@ class Story:
         limits: SiteLimits | None = None,
         seed: int = 0,
         patience: Patience | None = None,
+        sites: tuple[SiteName, ...] = (SITE,),
     ) -> None:
+        self._sites = sites
         self.now = 1_000_000.0
         self.url = f"sqlite:///{directory / 'vacuo.db'}"
         latencies = Latencies(boot=2, configure=0, join=3, negotiate=1, delete=0.5)
@@ -149,16 +151,14 @@ class Story:
         self.repository = Repository.open(self.url)
         self.repository.void_leases()
         store: Any = _Crashing(self.repository, self)
-        flavours = (
-            Flavour(name="small", cores=1, memory_mb=1024, disk_gb=20, price_per_hour=None),
-            Flavour(name="medium", cores=2, memory_mb=2048, disk_gb=20, price_per_hour=None),
-        )
-        site = Site(name=SITE, provider="simulated", flavours=flavours, limits=self._limits)
+        providers: Any = {
+            name: _Crashing(SimulatedProvider(self._site(name), self.world), self)
+            for name in self._sites
+        }
         pool = Pool(name=POOL, batch="simulated", collector="pool.example:9618")
-        provider: Any = _Crashing(SimulatedProvider(site, self.world), self)
         batch: Any = _Crashing(SimulatedPool(pool, self.world), self)
         configurator = SimulatedConfigurator(self.world, sleep=lambda _: None)
-        ports = Ports({SITE: provider}, {POOL: batch}, configurator)
+        ports = Ports(providers, {POOL: batch}, configurator)
         holder = f"process-{self._processes}"
         at_once = _AtOnce()
         configuration = Configuration(ports, store, lambda _: None, self._clock, at_once)
@@ -166,6 +166,13 @@ class Story:
         self.observer = Observer(ports, store, holder, at_once)
         self.loop = Loop(store, self.observer, executor, holder, self.patience, self._clock)
         self.housekeeping = Housekeeping(ports, store, self._clock)
+
+    def _site(self, name: SiteName) -> Site:
+        flavours = (
+            Flavour(name="small", cores=1, memory_mb=1024, disk_gb=20, price_per_hour=None),
+            Flavour(name="medium", cores=2, memory_mb=2048, disk_gb=20, price_per_hour=None),
+        )
+        return Site(name=name, provider="simulated", flavours=flavours, limits=self._limits)
 
     def _clock(self) -> float:
         return self.now
