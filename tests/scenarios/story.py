@@ -118,7 +118,7 @@ class Story:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | None,
         *groups: NodeGroup,
         faults: Faults | None = None,
         limits: SiteLimits | None = None,
@@ -128,7 +128,8 @@ class Story:
     ) -> None:
         self._sites = sites
         self.now = 1_000_000.0
-        self.url = f"sqlite:///{directory / 'vacuo.db'}"
+        # Without a directory it is all in memory, and a server cannot be started a second time.
+        self.url = f"sqlite:///{directory / 'vacuo.db'}" if directory else "sqlite://"
         latencies = Latencies(boot=2, configure=0, join=3, negotiate=1, delete=0.5)
         self.world = World(lambda: self.now, seed=seed, latencies=latencies, faults=faults)
         self.patience = patience or Patience()
@@ -147,8 +148,9 @@ class Story:
         """A new server process; ``crash_at`` is the number of calls it survives."""
         self._crash_at, self.calls = crash_at, 0
         self._processes += 1
-        self.repository.close()
-        self.repository = Repository.open(self.url)
+        if self.url != "sqlite://":
+            self.repository.close()
+            self.repository = Repository.open(self.url)
         self.repository.void_leases()
         store: Any = _Crashing(self.repository, self)
         providers: Any = {
