@@ -27,6 +27,12 @@ def top(root: Cursor) -> dict[str, Cursor] | None:
             "A template must be a mapping.", f"It begins with `{VERSION}: {VERSIONS[-1]}`."
         )
         return None
+    if not set(root.tree.entries) & set(SECTIONS):
+        root.problem(
+            "This is not a TOSCA template: it has none of the sections of one.",
+            f"A template begins with `{VERSION}: {VERSIONS[-1]}`.",
+        )
+        return None
     keys = root.table(SECTIONS)
     version = keys.get(VERSION)
     if version is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from orchestrator.tosca.artifacts import check_artifacts
 from orchestrator.tosca.constraints import check_constraint
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import BASIC, KINDS, Library
+from orchestrator.tosca.definitions import BASIC, KINDS, LINEAGE, Library
 from orchestrator.tosca.filters import check_filter
 from orchestrator.tosca.interfaces import check_definitions
 from orchestrator.tosca.problems import did_you_mean, shown
@@ -151,6 +151,9 @@ def _parent(cursor: Cursor, keys: dict[str, Cursor], kind: str, library: Library
     lineage = [name for name, _ in library.lineage(kind, cursor.name)]
     if lineage and (library.sections[kind][lineage[-1]] or {}).get("derived_from") in lineage:
         cursor.problem_at_key(f"The type {shown(cursor.name)} derives from itself.")
+    elif len(lineage) > LINEAGE:
+        sentence = f"The type {shown(cursor.name)} has more than {LINEAGE} types above it."
+        cursor.problem_at_key(sentence)
     for key in ("version", "description"):
         if key in keys and not keys[key].empty and not isinstance(keys[key].tree, Scalar):
             keys[key].text()

@@ -18,7 +18,7 @@ PLAYBOOKS = "vacuo.nodes.ForeignPlaybooks"  # in no file: a template cannot ask 
 ROLE = "vacuo.site.playbook"
 GALAXY_ROLE = "tosca.artifacts.AnsibleGalaxy.role"
 # The operations that make a node what it is, in the order in which TOSCA calls them.
-OPERATIONS = ("create", "configure", "start")
+OPERATIONS = ("Standard.create", "Standard.configure", "Standard.start")
 TYPES: Mapping[str, Mapping[str, Any]] = {
     "node_types": {
         PLAYBOOKS: {
@@ -45,7 +45,7 @@ TYPES: Mapping[str, Mapping[str, Any]] = {
 def sources(template: NodeTemplate, library: Library) -> tuple[str, ...]:
     """Playbooks and Galaxy roles that the template, or its type, names."""
     found = [step["source"] for step in _steps(template, library)]
-    return tuple(dict.fromkeys((*found, *_roles(template, library))))
+    return tuple(dict.fromkeys((*found, *_roles(template))))
 
 
 def playbook_service(template: NodeTemplate, library: Library) -> NodeTemplate:
@@ -55,7 +55,7 @@ def playbook_service(template: NodeTemplate, library: Library) -> NodeTemplate:
             {"source": step["source"], "inputs": _of(step["inputs"], template.name)}
             for step in _steps(template, library)
         ],
-        "roles": list(_roles(template, library)),
+        "roles": list(_roles(template)),
     }
     position = template.position
     properties = {
@@ -68,44 +68,23 @@ def playbook_service(template: NodeTemplate, library: Library) -> NodeTemplate:
 
 
 def _steps(template: NodeTemplate, library: Library) -> Iterator[dict[str, Any]]:
-    sections = [template.position.value.get("interfaces") or {}]
-    for _, definition in library.lineage("node_types", template.type):
-        sections.append(definition.get("interfaces") or {})
-    for name in OPERATIONS:
-        source, inputs = "", dict[str, Any]()
-        for section in sections:
-            written = _operation(section, name)
-            source = source or str(written.get("implementation") or "")
-            inputs = {**(written.get("inputs") or {}), **inputs}
+    of_type = library.operations("node_types", template.type)
+    for operation in OPERATIONS:
+        typed, written = of_type.get(operation), template.operations.get(operation)
+        source = written.written if written is not None else None
+        source = source or (typed.implementation if typed is not None else None)
         if source:
-            yield {"source": source, "inputs": inputs}
+            own = {name: one.value for name, one in written.inputs.items()} if written else {}
+            artifact = template.artifacts.get(source)
+            yield {
+                "source": artifact.file if artifact else source,
+                "inputs": {**(typed.inputs if typed is not None else {}), **own},
+            }
 
 
-def _operation(interfaces: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    for interface in ("Standard", "tosca.interfaces.node.lifecycle.Standard"):
-        section = interfaces.get(interface)
-        if isinstance(section, Mapping):
-            found = (section.get("operations") or section).get(name)
-            if isinstance(found, str):
-                return {"implementation": found}
-            if isinstance(found, Mapping):
-                primary = found.get("implementation")
-                if isinstance(primary, Mapping):
-                    return {**found, "implementation": primary.get("primary")}
-                return found
-    return {}
-
-
-def _roles(template: NodeTemplate, library: Library) -> tuple[str, ...]:
-    sections = [template.position.value.get("artifacts") or {}]
-    for _, definition in library.lineage("node_types", template.type):
-        sections.append(definition.get("artifacts") or {})
-    found: dict[str, str] = {}
-    for section in sections:
-        for name, artifact in section.items() if isinstance(section, Mapping) else ():
-            if isinstance(artifact, Mapping) and artifact.get("type") == GALAXY_ROLE:
-                found.setdefault(name, str(artifact.get("file")))
-    return tuple(dict.fromkeys(found.values()))
+def _roles(template: NodeTemplate) -> tuple[str, ...]:
+    wanted = (one.file for one in template.artifacts.values() if one.type == GALAXY_ROLE)
+    return tuple(dict.fromkeys(wanted))
 
 
 def _of(value: Any, template: str) -> Any:
