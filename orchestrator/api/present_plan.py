@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from orchestrator.api import models
 from orchestrator.api.present import imports, reason
-from orchestrator.control import preview as planned
+from orchestrator.control import previewed as planned
 from orchestrator.model import Quota
 
 

@@ -24,7 +24,8 @@ from orchestrator.control.foresight import foresee
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
 from orchestrator.control.ports import Ports
-from orchestrator.control.preview import Preview, make_preview
+from orchestrator.control.preview import make_preview
+from orchestrator.control.previewed import Preview
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.updating import UPDATABLE, impossible
 from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from orchestrator.control.preview import GroupPreview, Preview
+from orchestrator.control.previewed import GroupPreview, Preview
 from orchestrator.model import DeploymentSpec, DeploymentStatus, NodeGroup, PoolName, SiteName
 
 UPDATABLE = frozenset(

@@ -45,6 +45,7 @@ from orchestrator.providers.container_engine import (
     locked,
     was_refused,
 )
+from orchestrator.providers.fit import exceeds, lacks
 from orchestrator.providers.local_host import (
     BASE,
     BASE_CONTENT,
@@ -115,16 +116,10 @@ class LocalProvider:
         if need.architecture != platform.machine():
             why = f"this machine is {platform.machine()}, {need.architecture} is needed"
             return Rejection(site, flavour.name, why)
-        for what, has, wants, machine_has in (
-            ("cores", flavour.cores, need.cores, int(machine["NCPU"])),
-            ("MiB of memory", flavour.memory_mb, need.memory_mb, int(machine["MemTotal"]) >> 20),
-            ("GiB of disk", flavour.disk_gb, need.disk_gb, room_gb),
-        ):
-            if has < wants:
-                return Rejection(site, flavour.name, f"has {has} {what}, {wants} are needed")
-            if machine_has < has:
-                why = f"has {has} {what}, this machine has {machine_has}"
-                return Rejection(site, flavour.name, why)
+        cores, memory_mb = int(machine["NCPU"]), int(machine["MemTotal"]) >> 20
+        why = lacks(flavour, need) or exceeds(flavour, cores, memory_mb, room_gb)
+        if why:
+            return Rejection(site, flavour.name, why)
         return Offer(
             site,
             flavour.name,

@@ -18,6 +18,7 @@ from orchestrator.model import (
     SiteName,
 )
 from orchestrator.providers.base import InstanceRequest
+from orchestrator.providers.fit import lacks
 from orchestrator.settings import Flavour, Site
 from orchestrator.world import SimulatedHost, World
 
@@ -34,13 +35,8 @@ class SimulatedProvider:
 
     def _offer(self, flavour: Flavour, need: Requirements) -> Offer | Rejection:
         site = SiteName(self._site.name)
-        for what, has, wants in (
-            ("cores", flavour.cores, need.cores),
-            ("MiB of memory", flavour.memory_mb, need.memory_mb),
-            ("GiB of disk", flavour.disk_gb, need.disk_gb),
-        ):
-            if has < wants:
-                return Rejection(site, flavour.name, f"has {has} {what}, {wants} are needed")
+        if why := lacks(flavour, need):
+            return Rejection(site, flavour.name, why)
         image = need.image or self._site.images.get("default", "default")
         return Offer(
             site,

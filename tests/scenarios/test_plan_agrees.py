@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from story import CACHE, ID, SITE, WORKER, Story
 
 from orchestrator.control.foresight import foresee
-from orchestrator.control.preview import Preview, make_preview
+from orchestrator.control.preview import make_preview
+from orchestrator.control.previewed import Preview
 from orchestrator.model import (
     Attribute,
     DeploymentSpec,
