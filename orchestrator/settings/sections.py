@@ -163,14 +163,43 @@ class Issuer(_Section):
         ("RS256", "ES256"), description="What its keys may sign with."
     )
     jwks_uri: str | None = Field(None, description="Absent: taken from the issuer's discovery.")
+    stale_days: float = Field(
+        2.0, ge=0, le=4, description="How long its known keys serve while it is away."
+    )
+    profile: Literal["oidc", "iam", "wlcg", "aarc", "kc"] = Field(
+        "oidc", description="Which claims its tokens have, and where they tell of groups."
+    )
+    enrichment: Literal["none", "userinfo", "introspection"] = Field(
+        "none", description="Whom to ask for the groups of a token that does not tell of any."
+    )
+    introspection_client_id: str | None = Field(
+        None, description="The confidential client that may introspect tokens."
+    )
+    introspection_secret_file: Path | None = Field(
+        None, description="The file with that client's secret (mode 0600)."
+    )
     client_id: str = Field("vacuo-cli", description="The public client that `vacuo login` uses.")
+
+    @model_validator(mode="after")
+    def _may_introspect(self) -> Issuer:
+        if self.enrichment == "introspection" and not (
+            self.introspection_client_id and self.introspection_secret_file
+        ):
+            raise PydanticCustomError(
+                "introspection", "introspection needs a client's id and the file of its secret"
+            )
+        return self
 
 
 class Limits(_Section):
     """What the server refuses above, and how long it is patient."""
 
     template_bytes: int = Field(1_000_000, ge=1000, description="Size of a template.")
-    template_seconds: float = Field(20.0, gt=0, description="CPU and wall clock for one template.")
+    template_seconds: float = Field(
+        20.0,
+        gt=0,
+        description="Wall clock for one template; its processor time is bounded by its size besides.",
+    )
     nodes_per_deployment: int = Field(500, ge=1, description="Nodes of one deployment.")
     boot_seconds: float = Field(300.0, gt=0, description="From request until ssh answers.")
     configure_seconds: float = Field(900.0, gt=0, description="One run of Ansible.")

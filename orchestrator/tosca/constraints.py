@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.model import Value
 from orchestrator.tosca.cursor import Cursor
+from orchestrator.tosca.patience import TooSlow, bounded
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.units import UNITS, BadUnit, amount
 
@@ -147,7 +148,7 @@ def violated(type_name: str, value: Value, name: str, bound: Any) -> str:
         unit = "characters" if isinstance(value, str) else "entries"
         return "" if holds(len(value), bound) else f"have {word} {bound} {unit}"
     if name == "pattern":
-        return "" if re.fullmatch(bound, str(value)) else f"match {shown(bound, 100)}"
+        return _against_pattern(value, bound)
     if name == "valid_values":
         allowed = [comparable(type_name, one) for one in bound]
         return "" if comparable(type_name, value) in allowed else f"be one of {listed(bound, 12)}"
@@ -158,6 +159,15 @@ def violated(type_name: str, value: Value, name: str, bound: Any) -> str:
     holds_so, words = _COMPARISONS[name]
     fits = holds_so(comparable(type_name, value), comparable(type_name, bound))
     return "" if fits else f"{words} {bound}"
+
+
+def _against_pattern(value: Value, bound: str) -> str:
+    try:
+        with bounded():
+            matches = re.fullmatch(bound, str(value))
+    except TooSlow:
+        return f"match {shown(bound, 100)}, which takes too long to find out: write it simpler"
+    return "" if matches else f"match {shown(bound, 100)}"
 
 
 def _in_range(type_name: str, value: Value, bound: Any) -> str:
@@ -184,9 +194,12 @@ def _against_schema(value: Value, bound: str) -> str:
         document = json.loads(str(value))
         # A registry of its own: a schema must not make anybody fetch what it refers to.
         validator = Draft202012Validator(json.loads(bound), registry=Registry())
-        error = next(validator.iter_errors(document), None)
+        with bounded():
+            error = next(validator.iter_errors(document), None)
     except (ValueError, RecursionError):
         return "be JSON"
+    except TooSlow:
+        return "follow a schema that is simpler: this one takes too long to check"
     except Unresolvable:
         return "follow a schema that refers to another, which is not here"
     return f"follow its schema: {shown(error.message, 120)}" if error else ""

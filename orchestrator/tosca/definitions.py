@@ -63,6 +63,7 @@ _SPECIFIED = {
     "interface_types": ("tosca.interfaces.node.lifecycle.", "tosca.interfaces.relationship."),
     "artifact_types": ("tosca.artifacts.",),
 }
+LINEAGE = 32  # how many types one may derive from, one above the other
 ABSENT: Any = object()
 
 
@@ -180,7 +181,7 @@ class Library:
         seen: set[str] = set()
         types = self.sections.get(kind, {})
         name = self.canonical(kind, name)
-        while name in types and name not in seen:
+        while name in types and name not in seen and len(seen) <= LINEAGE:
             seen.add(name)
             definition = types[name] or {}
             yield name, definition

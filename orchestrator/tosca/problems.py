@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import heapq
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,10 @@ class Mark:
 
 
 START = Mark(1, 1)
+SUGGESTING_SECONDS = 0.3  # of processor time, for all suggestions about one document
+_suggesting = 0.0
+_LONGEST = 100
+_CANDIDATES = 400
 
 
 @dataclass(frozen=True)
@@ -72,13 +78,16 @@ class TemplateInvalid(UserError):
 
 
 class Report:
-    """Collects the problems of one file.  After ``limit`` of them no more are kept.
+    """Collects the problems of one file; with the ``limit``-th it raises :class:`TemplateInvalid`.
 
     Of an ``imported`` file, which whoever sends the template cannot change, what is odd and
     harmless is a note.
     """
 
     def __init__(self, file: str, limit: int = 200, imported: bool = False) -> None:
+        global _suggesting
+        if not imported:
+            _suggesting = 0.0
         self.file = file
         self.imported = imported
         self._limit = limit
@@ -92,10 +101,11 @@ class Report:
         if self._muted:
             return
         self.count += 1
-        if len(self._problems) < self._limit:
-            where = dotted(path)
-            problem = Problem(self.file, mark.line, mark.column, where, sentence, suggestion)
-            self._problems[problem] = None
+        where = dotted(path)
+        problem = Problem(self.file, mark.line, mark.column, where, sentence, suggestion)
+        self._problems[problem] = None
+        if len(self._problems) >= self._limit:
+            raise TemplateInvalid(self.problems)
 
     def note(self, mark: Mark, sentence: str) -> None:
         """Something that is no problem, and that whoever sent the template should know."""
@@ -139,14 +149,27 @@ def dotted(path: Path) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """A suggestion of the known word most like ``word``, or nothing."""
-    candidates = list(known)
-    text = str(word)[:200]
+    """A suggestion of the known word most like ``word``, or nothing.
+
+    Comparing is slow, and a hostile document has much to compare: of many words only those of
+    about the same length are looked at, and none once :data:`SUGGESTING_SECONDS` are over.
+    """
+    global _suggesting
+    if _suggesting > SUGGESTING_SECONDS:
+        return ""
+    began = time.process_time()
+    text = str(word)[:_LONGEST]
+    candidates = [name for name in known if len(name) <= _LONGEST]
+    if len(candidates) > _CANDIDATES:
+        candidates = heapq.nsmallest(
+            _CANDIDATES, candidates, key=lambda name: abs(len(name) - len(text))
+        )
     close = difflib.get_close_matches(text, candidates, n=1, cutoff=0.6)
     if not close and text:
         lower = {name.lower().rpartition(".")[2]: name for name in candidates}
         close = difflib.get_close_matches(text.lower().rpartition(".")[2], lower, n=1, cutoff=0.75)
         close = [lower[name] for name in close]
+    _suggesting += time.process_time() - began
     return f"Did you mean `{close[0]}`?" if close else ""
 
 

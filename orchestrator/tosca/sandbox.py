@@ -27,7 +27,7 @@ from orchestrator.model import DeploymentSpec
 from orchestrator.settings import Limits
 from orchestrator.tosca.means import Means
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
-from orchestrator.tosca.sources import Gathering, ImportSources
+from orchestrator.tosca.sources import SECONDS_PER_CHARACTER, Gathering, ImportSources
 from orchestrator.tosca.summary import TemplateSummary
 from orchestrator.tosca.wire import ANSWER_BYTES, HEADER, Malformed, decode, frame
 
@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 COMMAND = (sys.executable, "-I", "-m", "orchestrator.tosca.worker")
 PARAMETER_DEPTH = 32
 _START_SECONDS = 60.0
+# Reading is linear in what is read: a small template that takes long is no honest one.  These are
+# about five times of what a large honest template takes.
+_CPU_SECONDS = 1.5
 _LEAST_SECONDS = 0.5
 _GRACE_SECONDS = 5.0  # the kernel ends the work; this is for a worker that does not tell
 
@@ -167,6 +170,7 @@ class Compiler:
     def _ask(self, request: dict[str, Any], gathering: Gathering) -> Any:
         """The answer, once the template has all that it imports; fetching takes no worker."""
         seconds = left = self._limits.template_seconds
+        cpu = _CPU_SECONDS + len(request["template"]) * SECONDS_PER_CHARACTER
         gathering.guess(request["template"])
         while True:
             if not self._slots.acquire(timeout=seconds):
@@ -177,8 +181,9 @@ class Compiler:
                     status=503,
                 )
             began = time.monotonic()
+            timed = {**request, "seconds": left, "cpu_seconds": min(left, cpu + gathering.cost)}
             try:
-                answer = self._answer({**request, "seconds": left}, gathering)
+                answer = self._answer(timed, gathering)
             finally:
                 self._slots.release()
             left = max(_LEAST_SECONDS, left - (time.monotonic() - began))
@@ -351,7 +356,8 @@ def _result(answer: dict[str, Any], seconds: float) -> Any:
         )
     why = {
         int(signal.SIGALRM): f"It took longer than {seconds:g} s.",
-        int(signal.SIGXCPU): f"It took more than {seconds:g} s of processor time.",
+        int(signal.SIGXCPU): "It took more processor time than a template of its size may.",
+        int(signal.SIGPROF): "It took more processor time than a template of its size may.",
         "memory": "It took more memory than one template may.",
     }.get(answer.get("died", 0), "The process that read it ended before its time.")
     raise UserError(

@@ -26,6 +26,7 @@ from orchestrator.tosca.problems import shown
 _log = logging.getLogger(__name__)
 # A document that was fetched serves this long: a plan and the deployment after it see the same.
 FRESH_SECONDS = 600.0
+SECONDS_PER_CHARACTER = 1e-5  # of processor time, at most
 _FETCHED = 64
 _RECENT = 32
 
@@ -208,6 +209,11 @@ class Gathering:
             }
             for name, found in self.shelf.items()
         ]
+
+    @property
+    def cost(self) -> float:
+        """Processor time that reading the shelf may take, in seconds."""
+        return self._bytes * SECONDS_PER_CHARACTER
 
     @property
     def digests(self) -> frozenset[str]:

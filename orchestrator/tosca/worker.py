@@ -184,7 +184,7 @@ def _answer(known: Mapping[str, Operation], request: Mapping[str, Any], writer: 
     from orchestrator.tosca.problems import TemplateInvalid
 
     try:
-        _limit(float(request["seconds"]))
+        _limit(float(request["seconds"]), float(request["cpu_seconds"]))
         try:
             answer: dict[str, Any] = {
                 "value": encode(known[request["operation"]](_out_of_archive(request)))
@@ -203,10 +203,10 @@ def _answer(known: Mapping[str, Operation], request: Mapping[str, Any], writer: 
     os._exit(0)
 
 
-def _limit(seconds: float) -> None:
+def _limit(seconds: float, cpu_seconds: float) -> None:
     """The kernel ends this process when its time is over, whatever it is doing."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    whole = math.ceil(seconds)
+    whole = math.ceil(cpu_seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
@@ -215,6 +215,8 @@ def _limit(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
 
 
 def _receive(source: int) -> dict[str, Any] | None:

@@ -9,7 +9,9 @@ import pytest
 
 from orchestrator.model import DeploymentSpec
 from orchestrator.tosca.compile import compile_template
+from orchestrator.tosca.imports import ImportsNeeded
 from orchestrator.tosca.problems import Problem, TemplateInvalid
+from orchestrator.tosca.sources import Gathering, ImportSources
 
 SOUND = """\
 tosca_definitions_version: tosca_simple_yaml_1_3
@@ -57,7 +59,14 @@ topology_template:
 
 
 def compiled(template: str, inputs: Mapping[str, Any] | None = None) -> DeploymentSpec:
-    return compile_template(template, inputs or {}, "template.yaml")
+    """As the sandbox does it for a server that imports from nowhere."""
+    gathering = Gathering(ImportSources())
+    while True:
+        try:
+            return compile_template(template, inputs or {}, "template.yaml", gathering.shelf)
+        except ImportsNeeded as more:
+            for name in more.needed:
+                gathering.add(name)
 
 
 def spoilt(old: str, new: str, template: str = SOUND) -> str:
