@@ -88,7 +88,9 @@ class NormalForm:
             },
             "policies": [{one.name: self._policy(one)} for one in found.policies],
             "outputs": {
-                name: {"value": self._words(cursor, None)} for name, cursor in found.outputs.items()
+                name: {"value": value}
+                for name, cursor in found.outputs.items()
+                if (value := self._words(cursor, None)) is not None
             },
         }
         return {

@@ -37,7 +37,8 @@ def node_template(
     if read is None:
         return None
     position, keys, node_type = read
-    _not_selected(keys)
+    if _is_selected(keys):
+        return None
     properties = library.properties("node_types", node_type)
     given = known(keys.get("properties"), properties, "property", node_type)
     required(position, given, properties, node_type)
@@ -99,7 +100,10 @@ def _start(
             f"The {what} {shown(position.name)} must be a mapping with a `type`."
         )
         return None
-    position = _copied(position, siblings)
+    copy = _copied(position, siblings)
+    if copy is None:
+        return None
+    position = copy
     keys = position.table(allowed)
     for key in ("metadata",):
         if key in keys:
@@ -130,8 +134,8 @@ def metadata(cursor: Cursor) -> None:
 # --- copy ----------------------------------------------------------------------------------------
 
 
-def _copied(position: Cursor, siblings: Mapping[str, Cursor]) -> Cursor:
-    """What is written over what it copies."""
+def _copied(position: Cursor, siblings: Mapping[str, Cursor]) -> Cursor | None:
+    """What is written over what it copies; None where that is nothing, which is reported."""
     copied = position.get("copy")
     if copied is None:
         return position
@@ -146,7 +150,7 @@ def _copied(position: Cursor, siblings: Mapping[str, Cursor]) -> Cursor:
         )
     elif source is not None and isinstance(source.tree, Table):
         return position.replaced(_over(source.tree, position.tree))
-    return position
+    return None
 
 
 def _over(below: Tree, above: Tree) -> Tree:
@@ -163,7 +167,8 @@ def _over(below: Tree, above: Tree) -> Tree:
 # --- parts ---------------------------------------------------------------------------------------
 
 
-def _not_selected(keys: Mapping[str, Cursor]) -> None:
+def _is_selected(keys: Mapping[str, Cursor]) -> bool:
+    """Whether a node is not to be made as it is written, which is reported."""
     directives = keys.get("directives")
     refused = False
     for item in directives.items() if directives is not None else ():
@@ -182,6 +187,7 @@ def _not_selected(keys: Mapping[str, Cursor]) -> None:
             "not follow.",
             "Write it inside a requirement.",
         )
+    return refused
 
 
 def known(cursor: Cursor | None, names: Mapping[str, Any], what: str, of: str) -> dict[str, Cursor]:
