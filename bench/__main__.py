@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import first_job, reaction
+from bench import configure, first_job, hostile, reaction
 from bench.figures import Figure, report
 
 BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "reaction": reaction.run,
     "first-job": first_job.run,
+    "configure": configure.run,
+    "tosca-hostile": hostile.run,
 }
 
 

@@ -63,9 +63,19 @@ def make_preview(
         cost=_total([group.cost for group in groups]),
         imports=deployment.spec.imports,
         reasons=foresight.first.reasons,
-        notes=deployment.spec.notes,
+        notes=(*deployment.spec.notes, *_prepared(groups)),
         complete=foresight.complete,
     )
+
+
+def _prepared(groups: Sequence[GroupPreview]) -> list[str]:
+    """What of the plan is ready beforehand."""
+    return [
+        f"The next host of group {group.name} is made from the prepared image "
+        f"{group.offer.image} (its base is {group.offer.prepared_from})."
+        for group in groups
+        if group.offer and group.offer.prepared_from
+    ]
 
 
 @dataclass(frozen=True)

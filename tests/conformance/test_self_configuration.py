@@ -9,50 +9,29 @@ import contextlib
 import io
 import re
 import tarfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from provider_worlds import created
-from repository_world import ID, deployment
-from werkzeug.serving import make_server
 
-from orchestrator.api.app import create_app
 from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import HostToConfigure, RoleCall, TaskStatus
-from orchestrator.control.ports import Ports, PullSite
-from orchestrator.control.pulling import Pulling
 from orchestrator.errors import Retryable
-from orchestrator.identity.tokens import TokenValidator
-from orchestrator.model import (
-    ConfigureNodes,
-    Deployment,
-    DeploymentStatus,
-    EventKind,
-    GroupName,
-    IntentId,
-    Node,
-    NodeName,
-    NodeState,
-    RunState,
-    SiteName,
-    UserData,
-)
+from orchestrator.model import EventKind, NodeName, RunState, UserData
 from orchestrator.providers.base import InstanceRequest
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
-from orchestrator.store.repository import Repository
+from testbed.self_configuration import ID, SelfConfiguration
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 PATIENCE_SECONDS = 240.0
-SITE = SiteName("far-away")
 SECRET = "a token that nobody may see"
 # What differs from host to host: its name and what it found out about itself at boot.
 OF_THE_HOST = re.compile(r"(pushed|pulled)-host|10\.\d+\.\d+\.\d+")
@@ -87,108 +66,36 @@ def calls(node: str) -> tuple[RoleCall, ...]:
     )
 
 
-class _Orchestrator:
-    """As much of the control side as the routes for nodes ask for."""
-
-    def __init__(self, settings: Settings, pulling: Pulling) -> None:
-        self.settings, self.pulling = settings, pulling
-
-
 class Place:
-    """A site on a network of its own, a store, and an API that its hosts reach."""
+    """A site on a network of its own, and the routes that its hosts ask."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.subnet = free_subnet(directory, routed_networks())
         site = Site(
-            name=SITE,
+            name="far-away",
             provider="local",
             images={"default": "localhost/vacuo/host-pull:current"},
             flavours=(Flavour(name="any", cores=1, memory_mb=2048, disk_gb=1),),
             limits=SiteLimits(instances=4, cores=4, memory_mb=65536),
             network=f"vacuo-self-{uuid.uuid4().hex[:6]}",
-            subnet=self.subnet,
+            subnet=free_subnet(directory, routed_networks()),
         )
         self.provider = LocalProvider(site, directory)
-        settings = Settings(data_directory=directory / "data")
-        self.configurator = AnsibleConfigurator(settings)
-        self.repository = Repository.open(f"sqlite:///{directory / 'vacuo.db'}")
-        self.repository.create(deployment())
-        self.calls: Callable[[str], tuple[RoleCall, ...]] = calls
-        gateway = self.subnet.rpartition(".")[0] + ".1"
-        self._settings = settings
-        self.server = make_server("0.0.0.0", 0, lambda *_: [], threaded=True)
-        self.url = f"http://{gateway}:{self.server.server_port}"
-        ports = Ports(
-            {SITE: self.provider}, {}, self.configurator, {SITE: PullSite(self.url, 200.0)}
-        )
-        self.pulling = Pulling(ports, self.repository, self._host, lambda _: None)
-        app = create_app(_Orchestrator(settings, self.pulling), TokenValidator(()))  # type: ignore[arg-type]
-        self.server.app = app
-        self._thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self._thread.start()
+        self.configurator = AnsibleConfigurator(Settings(data_directory=directory / "data"))
+        self.nodes = SelfConfiguration(directory, site, self.provider, self.configurator, calls)
+        self.repository, self.pulling = self.nodes.repository, self.nodes.pulling
 
     def close(self) -> None:
-        self.server.shutdown()
+        self.nodes.close()
         for instance in self.provider.list(None):
             self.provider.delete(instance.id)
-        self.repository.close()
         client = self.provider._connection()[1]
         for made in client.networks.list(names=[self.provider._site.network]):
             made.remove()
 
-    def _host(
-        self, _deployment: Deployment, _nodes: Sequence[Node], node: Node, keys: tuple[str, ...]
-    ) -> HostToConfigure:
-        return HostToConfigure(node.name, "", keys, self.calls(str(node.name)))
-
-    def node(self, name: str) -> Node:
-        """A node in the store, about to be made."""
-        node = Node(
-            name=NodeName(name),
-            deployment=ID,
-            group=GroupName("worker"),
-            site=SITE,
-            flavour="any",
-            cores=1,
-            memory_mb=2048,
-            state=NodeState.BOOTING,
-            since=time.time(),
-            created_at=time.time(),
-        )
-        self._save(node)
-        return node
-
-    def run(self, node: Node, attempt: int) -> IntentId:
-        """A configuration run, as the loop decides it."""
-        node = replace(node, state=NodeState.CONFIGURING, attempts=attempt)
-        (intent,) = self._save(node, ConfigureNodes((node.name,)))
-        self.pulling.offer(intent.id, [node])
-        return intent.id  # type: ignore[no-any-return]
-
-    def _save(self, node: Node, *actions: Any) -> Any:
-        lease = self.repository.acquire(ID, "test", 60.0, time.time())
-        try:
-            return self.repository.save(
-                lease,
-                generation=0,
-                status=DeploymentStatus.CREATE_IN_PROGRESS,
-                status_reason=None,
-                reasons=(),
-                now=time.time(),
-                nodes=(node,),
-                actions=actions,
-            )
-        finally:
-            self.repository.release(lease)
-
     def create(self, name: str, user_data: UserData) -> str:
         created(self.provider, InstanceRequest(name, ID, NodeName(name), "any", "", user_data))
         return next(one.id for one in self.provider.list(ID) if one.name == name)
-
-    def ended(self, name: str) -> Any:
-        run = self.repository.runs(ID, "test", time.time())[NodeName(name)]
-        return run if run.state in (RunState.SUCCEEDED, RunState.FAILED) else None
 
     def execute(self, instance: str, *command: str) -> str:
         container = self.provider._connection()[1].containers.get(instance)
@@ -224,13 +131,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 @pytest.fixture(scope="module")
 def pulled(place: Place) -> tuple[str, str]:
     """A host that configured itself, and the credential that it was given."""
-    node = place.node("pulled-host")
+    node = place.nodes.node("pulled-host")
     given = place.pulling.order(node)
     instance = place.create("pulled-host", replace(given, authorized_keys=()))
     eventually(lambda: place.repository.enrolled(ID), "the enrolment")
     time.sleep(1.5)  # it asks in vain at least once: the run is decided after it answered
-    place.run(node, 1)
-    run = eventually(lambda: place.ended("pulled-host"), "the end of the run")
+    place.nodes.run([node], 1)
+    run = eventually(lambda: place.nodes.ended("pulled-host"), "the end of the run")
     said = place.provider.console(instance, 400)
     assert run.state is RunState.SUCCEEDED, (run, said)
     credential = re.search(r'"credential": "([^"]+)"', given.files["/etc/vacuo/pull.json"][1])
@@ -280,7 +187,7 @@ def test_no_secret_is_left_where_it_is_not_used(place: Place, pulled: tuple[str,
     assert SECRET not in place.provider.console(instance, 5000)
     assert SECRET not in place.execute(instance, "journalctl", "--no-pager")
     assert SECRET not in repr(place.repository.events(limit=5000))
-    assert SECRET.encode() not in (place.directory / "vacuo.db").read_bytes()
+    assert SECRET.encode() not in (place.directory / "nodes.db").read_bytes()
     search = f"grep -rls '{SECRET}' /etc /run /var/lib || true"
     with_it = place.execute(instance, "sh", "-c", search)
     assert {Path(name).name for name in with_it.split()} <= {"vacuo"}, with_it
@@ -293,11 +200,13 @@ def test_its_host_keys_are_known(place: Place, pulled: tuple[str, str]) -> None:
 
 def test_a_failure_is_told_and_the_next_run_mends_it(place: Place, pulled: tuple[str, str]) -> None:
     node = next(n for n in place.repository.nodes(ID) if n.name == "pulled-host")
-    place.calls = lambda _: (RoleCall("vacuo.site.squid", "squid", {"squid_port": 70000}),)
-    place.run(node, 2)
-    run = eventually(lambda: place.ended("pulled-host"), "the failure")
+    place.nodes.calls = lambda _: (RoleCall("vacuo.site.squid", "squid", {"squid_port": 70000}),)
+    place.nodes.run([node], 2)
+    run = eventually(lambda: place.nodes.ended("pulled-host"), "the failure")
     assert run.state is RunState.FAILED
     assert "squid_port must be a port" in run.why
-    place.calls = calls
-    place.run(node, 3)
-    assert eventually(lambda: place.ended("pulled-host"), "the end").state is RunState.SUCCEEDED
+    place.nodes.calls = calls
+    place.nodes.run([node], 3)
+    assert (
+        eventually(lambda: place.nodes.ended("pulled-host"), "the end").state is RunState.SUCCEEDED
+    )
