@@ -41,6 +41,9 @@ REGISTRY: dict[str, ReasonText] = {
     "deleted": ReasonText("The deployment is deleted; nothing of it is left."),
     "node-in-service": ReasonText("Node {node} is in service.", "vacuo ssh {node}"),
     "node-gone": ReasonText("Node {node} is gone."),
+    "node-unfit": ReasonText(
+        "Node {node} starts no job until this is mended: {why}.", "vacuo ssh {node}"
+    ),
     # waiting for work, and for what a node goes through
     "no-work": ReasonText(
         "No job in pool {pool} waits for a machine like those of group {group}.",

@@ -17,6 +17,8 @@ Ad = Mapping[str, Any]
 NODE = "VacuoNode"
 DEPLOYMENT = "VacuoDeployment"
 SITE = "VacuoSite"
+# What the probes of the role node_validation say.
+FIT, WHY_UNFIT = "VacuoNodeFit", "VacuoNodeWhy"
 
 IDLE, RUNNING, REMOVED, COMPLETED, HELD = 1, 2, 3, 4, 5  # JobStatus
 VANILLA = 5  # JobUniverse of everything that a startd runs, containers too
@@ -34,6 +36,8 @@ MACHINE_ATTRIBUTES = (
     "AuthenticatedIdentity",
     NODE,
     DEPLOYMENT,
+    FIT,
+    WHY_UNFIT,
 )
 
 _ARCHITECTURES = {"x86_64": "X86_64", "amd64": "X86_64", "aarch64": "aarch64", "arm64": "aarch64"}
@@ -119,18 +123,26 @@ def _machine(node: str, deployment: str, slots: Sequence[Ad]) -> Machine:
     # are part of that total.  Static slots stand for themselves.
     owners = [slot for slot in slots if slot.get("SlotType") != "Dynamic"]
     busy = [slot for slot in slots if _claimed(slot)]
+    unfit = next((_unfit(slot) for slot in owners if slot.get(FIT) is False), "")
+    # What starts no job is not free, whatever is left of it.
+    free = [slot for slot in owners if not unfit and not _claimed(slot)]
     return Machine(
         name=str((owners or slots)[0].get("Name", node)).partition("@")[2] or node,
         node=NodeName(node),
         deployment=DeploymentId(deployment),
         cores=sum(_total(slot, "Cpus") for slot in owners),
-        cores_free=sum(_number(slot, "Cpus") for slot in owners if not _claimed(slot)),
+        cores_free=sum(_number(slot, "Cpus") for slot in free),
         memory_mb=sum(_total(slot, "Memory") for slot in owners),
-        memory_mb_free=sum(_number(slot, "Memory") for slot in owners if not _claimed(slot)),
+        memory_mb_free=sum(_number(slot, "Memory") for slot in free),
         jobs=len(busy),
         draining=bool(owners) and all(is_draining(slot) for slot in owners),
         started_at=float(min((_number(slot, "DaemonStartTime") for slot in slots), default=0)),
+        unfit=unfit,
     )
+
+
+def _unfit(slot: Ad) -> str:
+    return str(slot.get(WHY_UNFIT) or "its probes do not say why")
 
 
 def is_draining(slot: Ad) -> bool:

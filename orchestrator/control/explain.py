@@ -33,6 +33,7 @@ _FIRST = (
     "boot-timed-out",
     "join-timed-out",
     "machine-lost",
+    "node-unfit",
     "node-lost",
     "delete-failed",
     "at-maximum",

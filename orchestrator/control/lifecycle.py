@@ -322,7 +322,8 @@ def _at_work(node: Node, machine: Machine, sight: Sight, context: Context) -> St
     since = None if machine.jobs else (node.idle_since or context.now)
     if since != node.idle_since or node.missing_since is not None:
         node = replace(node, idle_since=since, missing_since=None)
-    return _wait(node, sight, None)
+    unfit = reason("node-unfit", node=node.name, why=machine.unfit) if machine.unfit else None
+    return _wait(node, sight, unfit)
 
 
 def _out_of_pool(node: Node, sight: Sight, context: Context) -> Step:

@@ -91,6 +91,16 @@ def test_equal_shapes_are_added_up_and_the_largest_comes_first() -> None:
     assert ads.shapes(groups) == (JobShape(8, 1024, 1), JobShape(1, 512, 7), JobShape(1, 0, 2))
 
 
+def test_a_machine_whose_probes_keep_jobs_away_is_not_free_and_says_why() -> None:
+    broken = {"VacuoNodeFit": False, "VacuoNodeWhy": "10.0.0.2:3128 does not answer"}
+    (machine,) = ads.machines([slot(**broken)])
+    assert (machine.cores_free, machine.memory_mb_free) == (0, 0)
+    assert machine.unfit == "10.0.0.2:3128 does not answer"
+    (machine,) = ads.machines([slot(VacuoNodeFit=True, VacuoNodeWhy="")])
+    assert machine.cores_free > 0
+    assert machine.unfit == ""
+
+
 @pytest.mark.parametrize(
     ("ids", "first"),
     [("3.4 ... 3.7", (3, 4)), ("5.0 5.1", (5, 0)), ("9.2", (9, 2)), ("", None), ("x.y", None)],

@@ -90,7 +90,8 @@ def who(mapfile: Path, told: str) -> str | None:
     for line in mapfile.read_text().splitlines():
         if line.startswith("SCITOKENS "):
             _, pattern, account = line.split(" ")
-            assert pattern.startswith("/") and pattern.endswith("/")
+            assert pattern.startswith("/")
+            assert pattern.endswith("/")
             if re.search(pattern[1:-1].replace("\\/", "/"), told):
                 return account
     return None
