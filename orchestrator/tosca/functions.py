@@ -15,7 +15,7 @@ from orchestrator.tosca.definitions import Schema
 from orchestrator.tosca.operations import short_interface
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import tree_of
-from orchestrator.tosca.references import Between, References, Scope, no_member, words_of
+from orchestrator.tosca.references import RUNTIME, Between, References, Scope, no_member, words_of
 from orchestrator.tosca.texts import text_function
 from orchestrator.tosca.topology import (
     Group,
@@ -143,6 +143,12 @@ class Evaluator:
             value = self._assigned(template, schema)
             if value is not None:
                 return _follow(value, list(reference.rest), at)
+        if reference.name in RUNTIME and not _is_index(reference.rest):
+            at.problem(
+                f"{shown(reference.name)} is one value for each host; what follows it may be the "
+                "number of a host, from 0."
+            )
+            return INVALID
         return Attribute(reference.template, (reference.name, *rest))
 
     def _assigned(self, template: NodeTemplate, schema: Schema) -> Value:
@@ -304,6 +310,10 @@ class Evaluator:
         return Attribute(template.name, ("operation_output", name, operation, output))
 
 
+def _is_index(rest: tuple[Any, ...]) -> bool:
+    return not rest or (len(rest) == 1 and type(rest[0]) is int and rest[0] >= 0)
+
+
 def _follow(value: Value, rest: list[Any], at: Cursor) -> Value:
     """What ``rest`` leads to inside a list or a map."""
     for word in rest:
@@ -311,7 +321,7 @@ def _follow(value: Value, rest: list[Any], at: Cursor) -> Value:
             return value
         if isinstance(value, dict) and str(word) in value:
             value = value[str(word)]
-        elif isinstance(value, list) and isinstance(word, int) and 0 <= word < len(value):
+        elif isinstance(value, list) and type(word) is int and 0 <= word < len(value):
             value = value[word]
         else:
             at.problem(f"There is nothing at {shown(word)} in the value that this leads to.")

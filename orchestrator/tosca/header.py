@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import KINDS
 from orchestrator.tosca.problems import did_you_mean, shown
-from orchestrator.tosca.read import Table
+from orchestrator.tosca.read import Scalar, Table
 
 VERSIONS = (
     "tosca_simple_yaml_1_0",
@@ -42,7 +42,19 @@ def top(root: Cursor) -> dict[str, Cursor] | None:
     for key in ("dsl_definitions", "repositories", "metadata"):
         if key in keys:
             keys[key].table()
+    if "metadata" in keys:
+        metadata(keys["metadata"])
+    for key in ("description", "template_name", "template_author", "template_version"):
+        if key in keys and not keys[key].empty and not isinstance(keys[key].tree, Scalar):
+            keys[key].text()
     return keys
+
+
+def metadata(cursor: Cursor) -> None:
+    """Metadata is a map of texts; numbers and the like are taken for theirs."""
+    for one in cursor.table().values():
+        if not isinstance(one.tree, Scalar):
+            one.text()
 
 
 def _wrong_version(version: Cursor) -> None:

@@ -179,7 +179,8 @@ def _node_type(of: str, keys: dict[str, Cursor], library: Library) -> None:
     for item in keys["requirements"].items() if "requirements" in keys else ():
         requirement = item.pair("A requirement")
         if requirement is not None:
-            _requirement(requirement, library)
+            inherited = requirement.name in _inherited_requirements(of, library)
+            _requirement(requirement, library, inherited)
     for capability in (keys["capabilities"].table() if "capabilities" in keys else {}).values():
         _capability(of, capability, library)
     if "artifacts" in keys:
@@ -204,7 +205,17 @@ def _capability(of: str, cursor: Cursor, library: Library) -> None:
         known_type(named, "capability_types", library)
 
 
-def _requirement(cursor: Cursor, library: Library) -> None:
+def _inherited_requirements(of: str, library: Library) -> set[str]:
+    """The requirements of the types above, as far as they are well formed."""
+    found: set[str] = set()
+    for _, definition in list(library.lineage("node_types", of))[1:]:
+        items = definition.get("requirements")
+        for item in items if isinstance(items, list) else ():
+            found |= set(item) if isinstance(item, dict) else set()
+    return found
+
+
+def _requirement(cursor: Cursor, library: Library, inherited: bool) -> None:
     if isinstance(cursor.tree, Scalar):
         known_type(cursor, "capability_types", library)
         return
@@ -212,11 +223,15 @@ def _requirement(cursor: Cursor, library: Library) -> None:
     for key, kind in {"capability": "capability_types", "node": "node_types"}.items():
         if key in keys:
             known_type(keys[key], kind, library)
+    if "capability" not in keys and not inherited:
+        cursor.problem_at_key(f"The requirement {shown(cursor.name)} has no `capability`.")
     relationship = keys.get("relationship")
     if relationship is not None:
         named = relationship.get("type") if isinstance(relationship.tree, Table) else relationship
         if named is not None:
             known_type(named, "relationship_types", library)
+        else:
+            relationship.problem_at_key("The relationship has no `type`.")
         if isinstance(relationship.tree, Table):
             words = relationship.table(("type", "interfaces"))
             if "interfaces" in words:

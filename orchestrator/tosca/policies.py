@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library
+from orchestrator.tosca.header import metadata
 from orchestrator.tosca.interfaces import assignments
 from orchestrator.tosca.problems import did_you_mean, listed, shown
-from orchestrator.tosca.templates import known, metadata, required, type_of
+from orchestrator.tosca.templates import known, required, type_of
 from orchestrator.tosca.topology import Group, NodeTemplate, Policy
 
 _GROUP = ("type", "description", "metadata", "properties", "attributes", "members", "interfaces")

@@ -8,9 +8,10 @@ from typing import Any
 from orchestrator.tosca.artifacts import Artifact, check_artifacts
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library, Schema
+from orchestrator.tosca.header import metadata
 from orchestrator.tosca.interfaces import OperationAssignment, assignments
 from orchestrator.tosca.problems import did_you_mean, listed, shown
-from orchestrator.tosca.read import Listing, Scalar, Table, Tree
+from orchestrator.tosca.read import Listing, Table, Tree
 from orchestrator.tosca.topology import NodeTemplate, RelationshipTemplate
 from orchestrator.tosca.type_names import check_occurrences, known_type
 
@@ -122,13 +123,6 @@ def type_of(position: Cursor, kind: str, library: Library) -> str | None:
         return None
     name = known_type(cursor, kind, library)
     return name if name is not None and library.whole(kind, name) else None
-
-
-def metadata(cursor: Cursor) -> None:
-    """Metadata is a map of texts; numbers and the like are taken for theirs."""
-    for one in cursor.table().values():
-        if not isinstance(one.tree, Scalar):
-            one.text()
 
 
 # --- copy ----------------------------------------------------------------------------------------

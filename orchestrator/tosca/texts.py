@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.model import Concat, Join, Token, Value
-from orchestrator.tosca.cursor import Cursor
+from orchestrator.tosca.cursor import Cursor, kind
 from orchestrator.tosca.problems import shown
 from orchestrator.tosca.read import Listing
 from orchestrator.tosca.values import INVALID, Checker, is_late
@@ -21,8 +21,8 @@ def text_function(name: str, argument: Cursor, checker: Checker) -> Value:
     parts = []
     for item in argument.items():
         part = checker.free(item)
-        if isinstance(part, dict | list):
-            item.problem(f"`{name}` joins texts, not mappings or lists.")
+        if isinstance(part, dict | list) or item.empty:
+            item.problem(f"`{name}` takes texts, not {kind(item.tree)}.")
             part = INVALID
         parts.append(part)
     if any(part is INVALID for part in parts):
