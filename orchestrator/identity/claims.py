@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.identity.profiles import MAXIMUM_TEXT, PROFILES, Malformed, groups_told
 from orchestrator.model import Principal
 from orchestrator.settings import Issuer
 
@@ -20,12 +21,11 @@ from orchestrator.settings import Issuer
 MAXIMUM_LIFETIME = 6 * 3600
 # How far an issuer's clock may be ahead of ours, in seconds; there is no grace for `exp`.
 CLOCK_SKEW = 60
-MAXIMUM_GROUPS = 500
-_MAXIMUM_TEXT = 255
 
 # Claims that only other kinds of token have: ID tokens, logout tokens, and tokens that are bound
 # to a key of the bearer, which a bearer token check cannot honour.
 _FOREIGN_CLAIMS = ("nonce", "at_hash", "c_hash", "s_hash", "events", "cnf")
+_CAPABILITIES = ("compute.", "storage.")
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
 _WLCG_VERSION = re.compile(r"1\.[0-9]{1,4}")
 
@@ -54,7 +54,8 @@ class Refused(Exception):
 class Caller:
     """The bearer of a valid token.  ``expires_at`` is in seconds since the epoch.
 
-    ``groups`` and ``scopes`` are as the token has them; nothing is granted by them as yet.
+    ``groups`` are paths such as ``/cms/uscms``, whatever the issuer's profile.  They are empty
+    where a scope gives a capability, which outranks them (WLCG token profile 1.x).
     """
 
     principal: Principal
@@ -64,6 +65,11 @@ class Caller:
     token_id: str | None
     client_id: str | None
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The scopes that say what may be done, such as ``compute.create``."""
+        return frozenset(scope for scope in self.scopes if scope.startswith(_CAPABILITIES))
+
 
 def shown(value: object) -> str:
     """A name from a token in a form that can be logged: one short line of ASCII."""
@@ -71,21 +77,49 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def read_claims(claims: Mapping[str, Any], issuer: Issuer, now: float) -> Caller:
+@dataclass(frozen=True)
+class Told:
+    """What claims say of what their bearer may do; ``groups`` is None where they do not say."""
+
+    groups: frozenset[str] | None
+    scopes: frozenset[str]
+
+
+def read_claims(claims: Mapping[str, Any], issuer: Issuer, now: float) -> tuple[Caller, Told]:
     """The caller of ``claims`` whose signature by ``issuer`` was verified, or :class:`Refused`."""
     if claims.get("iss") not in (issuer.issuer, *issuer.aliases):
         raise Refused("iss is not the issuer whose key signed the token")
     _check_kind(claims)
     expires_at = _check_times(claims, now)
     _check_audience(claims.get("aud"), issuer.audiences)
-    return Caller(
+    for name in PROFILES[issuer.profile].required:
+        _text(claims, name, required=True)
+    for name in ("preferred_username", "username"):
+        _text(claims, name)
+    told = read_told(claims, issuer)
+    caller = Caller(
         principal=Principal(issuer.issuer, _text(claims, "sub", required=True) or ""),
-        groups=_groups(claims),
-        scopes=_scopes(claims),
+        groups=frozenset(),
+        scopes=frozenset(),
         expires_at=expires_at,
         token_id=_text(claims, "jti"),
         client_id=_text(claims, "client_id") or _text(claims, "azp"),
     )
+    return entitled(caller, told), told
+
+
+def read_told(claims: Mapping[str, Any], issuer: Issuer) -> Told:
+    """Groups and scopes of a token, or of what its issuer answers about it."""
+    try:
+        return Told(groups_told(claims, issuer.profile), _scopes(claims))
+    except Malformed as error:
+        raise Refused(str(error)) from None
+
+
+def entitled(caller: Caller, told: Told) -> Caller:
+    """``caller`` with what is told of it."""
+    made = replace(caller, scopes=told.scopes)
+    return made if made.capabilities else replace(made, groups=told.groups or frozenset())
 
 
 def _check_kind(claims: Mapping[str, Any]) -> None:
@@ -135,8 +169,8 @@ def _text(claims: Mapping[str, Any], name: str, required: bool = False) -> str |
     value = claims.get(name)
     if value is None and not required:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= _MAXIMUM_TEXT:
-        raise Refused(f"{name} is missing or not a string of 1 to {_MAXIMUM_TEXT} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= MAXIMUM_TEXT:
+        raise Refused(f"{name} is missing or not a string of 1 to {MAXIMUM_TEXT} characters")
     if not value.isprintable() or value != value.strip():
         raise Refused(f"{name} has characters that cannot be printed, or blanks around it")
     return value
@@ -147,18 +181,3 @@ def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
     if not isinstance(scope, str) or (scope and not _SCOPE.fullmatch(scope)):
         raise Refused("scope is not a list of words with single blanks between them")
     return frozenset(scope.split())
-
-
-def _groups(claims: Mapping[str, Any]) -> frozenset[str]:
-    name = "wlcg.groups" if "wlcg.groups" in claims else "groups"
-    groups = claims.get(name, [])
-    if not isinstance(groups, list) or len(groups) > MAXIMUM_GROUPS:
-        raise Refused(f"{name} is not a list of at most {MAXIMUM_GROUPS}")
-    for group in groups:
-        if not isinstance(group, str) or not 0 < len(group) <= _MAXIMUM_TEXT:
-            raise Refused(f"{name} has an entry that is not a short string")
-        if not group.isprintable() or {".", ".."} & set(group.split("/")):
-            raise Refused(f"{name} has an entry that is not a plain path")
-        if name == "wlcg.groups" and not group.startswith("/"):
-            raise Refused("wlcg.groups has an entry that does not start with a slash")
-    return frozenset(groups)

@@ -26,8 +26,8 @@ import httpx
 import jwt
 
 from orchestrator.errors import UserError
+from orchestrator.identity.endpoints import DIRECT, is_safe_url
 from orchestrator.identity.files import make_private_directory, read_private, write_private
-from orchestrator.identity.keys import DIRECT, is_safe_url
 from orchestrator.identity.login import (
     DeviceCode,
     IssuerClient,

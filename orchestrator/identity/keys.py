@@ -7,46 +7,30 @@ one id) are left out, as if the issuer had not published them.
 
 from __future__ import annotations
 
-import json
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-import httpx
 import jwt
 
-from orchestrator.identity.claims import shown
-from orchestrator.outbound import is_loopback
+from orchestrator.identity.endpoints import Ask, IssuerAway, ask, discovered, json_at, safe
 from orchestrator.settings import Issuer
 
-# From the WLCG token profile: refreshed every 6 h, valid for 2 d when the issuer is away.
+# From the WLCG token profile, as is that they stay valid for 1 to 4 days without the issuer.
 REFRESH_SECONDS = 6 * 3600.0
-STALE_SECONDS = 48 * 3600.0
+DAY_SECONDS = 86400.0
 # Between two fetches that were provoked by an unknown key id or followed a failure.
 PAUSE_SECONDS = 60.0
-FETCH_SECONDS = 5.0
-MAXIMUM_BODY = 256 * 1024
 MAXIMUM_KEYS = 100
 _MINIMUM_RSA_BITS = 2048
-# For httpx: a proxy of the environment is for the world outside, not for this machine.
-DIRECT: Mapping[str, httpx.BaseTransport | None] = {
-    f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")
-}
-
 # (kty, crv) to the one algorithm a key of that kind is used with.
 _ALGORITHMS = {
     ("RSA", None): "RS256",
     ("EC", "P-256"): "ES256",
     ("OKP", "Ed25519"): "EdDSA",
 }
-
-
-class KeysUnavailable(Exception):
-    """The keys of an issuer cannot be had; the message is for the log."""
 
 
 @dataclass(frozen=True)
@@ -62,61 +46,18 @@ class KeySource(Protocol):
     """Where the validator gets an issuer's keys from."""
 
     def find(self, kid: str) -> PinnedKey | None:
-        """The key of that id, None if the issuer has none; or :class:`KeysUnavailable`."""
+        """The key of that id, None if the issuer has none; or :class:`IssuerAway`."""
         ...
-
-
-Fetch = Callable[[str], bytes]
-
-
-def is_safe_url(url: object) -> bool:
-    """https with a host and without credentials; http only to this machine."""
-    if not isinstance(url, str) or not url.isascii() or not url.isprintable():
-        return False
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        return False
-    if not host or parts.username is not None or parts.password is not None or parts.fragment:
-        return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-
-
-def fetch(url: str) -> bytes:
-    """The body at ``url``: no redirects, no compression, bounded in size and time.
-
-    Raises :class:`KeysUnavailable`.
-    """
-    deadline = time.monotonic() + FETCH_SECONDS
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    try:
-        with (
-            httpx.Client(mounts=DIRECT, timeout=FETCH_SECONDS) as client,
-            client.stream("GET", url, headers=headers) as answer,
-        ):
-            if answer.status_code != 200:
-                raise KeysUnavailable(f"{url} answered {answer.status_code}")
-            body = b""
-            for chunk in answer.iter_raw():
-                body += chunk
-                if len(body) > MAXIMUM_BODY:
-                    raise KeysUnavailable(f"{url} sent more than {MAXIMUM_BODY} bytes")
-                if time.monotonic() > deadline:
-                    raise KeysUnavailable(f"{url} took longer than {FETCH_SECONDS:g} s")
-            return body
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise KeysUnavailable(f"{url}: {type(error).__name__}") from None
 
 
 def read_key_set(document: object, algorithms: Iterable[str]) -> dict[str, PinnedKey]:
     """The keys of a JWKS document that may be used with one of ``algorithms``, by key id.
 
-    Raises :class:`KeysUnavailable` when it is no key set at all.
+    Raises :class:`IssuerAway` when it is no key set at all.
     """
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list) or len(entries) > MAXIMUM_KEYS:
-        raise KeysUnavailable(f"the key set is not a list of at most {MAXIMUM_KEYS} keys")
+        raise IssuerAway(f"the key set is not a list of at most {MAXIMUM_KEYS} keys")
     allowed = frozenset(algorithms)
     jwks = [entry for entry in entries if isinstance(entry, dict)]
     uses = Counter(entry["kid"] for entry in jwks if isinstance(entry.get("kid"), str))
@@ -167,13 +108,14 @@ class RemoteKeys:
 
     One fetch at a time.  While it goes on, who asks for a key that is known is served at once;
     only who needs the fetch waits for it.  Without the issuer the known keys serve for
-    ``STALE_SECONDS``.
+    the days that the issuer's section says.
     """
 
-    def __init__(self, issuer: Issuer, now: Callable[[], float], fetch: Fetch = fetch) -> None:
+    def __init__(self, issuer: Issuer, now: Callable[[], float], ask: Ask = ask) -> None:
         self._issuer = issuer
         self._now = now
-        self._fetch = fetch
+        self._stale = issuer.stale_days * DAY_SECONDS
+        self._ask = ask
         self._keys: Mapping[str, PinnedKey] = {}
         self._fetched_at: float | None = None
         self._failed_at: float | None = None
@@ -184,16 +126,16 @@ class RemoteKeys:
     def find(self, kid: str) -> PinnedKey | None:
         """See :class:`KeySource`."""
         if not self._age_below(REFRESH_SECONDS):
-            self._refresh(wait=not self._age_below(STALE_SECONDS))
-        if not self._age_below(STALE_SECONDS):
-            raise KeysUnavailable(self._failure or "its keys have not been fetched yet")
+            self._refresh(wait=not self._age_below(self._stale))
+        if not self._age_below(self._stale):
+            raise IssuerAway(self._failure or "its keys have not been fetched yet")
         found = self._keys.get(kid)
         if found is None and self._may_be_provoked():
             self._refresh(wait=True, provoked=True)
             found = self._keys.get(kid)
         if found is None and self._failed_at is not None:
             # The issuer may have a new key that it cannot tell us of: nothing is known.
-            raise KeysUnavailable(self._failure)
+            raise IssuerAway(self._failure)
         return found
 
     def _age_below(self, seconds: float) -> bool:
@@ -223,28 +165,14 @@ class RemoteKeys:
 
     def _fetch_once(self) -> None:
         try:
-            document = self._json(self._key_set_url())
+            document = json_at(self._ask, self._key_set_url())
             self._keys = read_key_set(document, self._issuer.algorithms)
-        except KeysUnavailable as error:
+        except IssuerAway as error:
             self._failed_at, self._failure = self._now(), str(error)
         else:
             self._fetched_at, self._failed_at = self._now(), None
 
     def _key_set_url(self) -> str:
-        url: object = self._issuer.jwks_uri
-        if url is None:
-            base = self._issuer.issuer.rstrip("/")
-            metadata = self._json(f"{base}/.well-known/openid-configuration")
-            named = metadata.get("issuer") if isinstance(metadata, dict) else None
-            if named not in (self._issuer.issuer, *self._issuer.aliases):
-                raise KeysUnavailable(f"its discovery names another issuer, {shown(named)}")
-            url = metadata.get("jwks_uri")
-        if not isinstance(url, str) or not is_safe_url(url):
-            raise KeysUnavailable(f"its key set is at {shown(url)}, which is not https")
-        return url
-
-    def _json(self, url: str) -> Any:
-        try:
-            return json.loads(self._fetch(url))
-        except (ValueError, RecursionError):
-            raise KeysUnavailable(f"{url} is not JSON") from None
+        if self._issuer.jwks_uri is not None:
+            return safe(self._issuer.jwks_uri, "jwks_uri")
+        return discovered(self._issuer, self._ask, "jwks_uri")

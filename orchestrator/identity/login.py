@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 
 from orchestrator.errors import UserError
+from orchestrator.identity.endpoints import DIRECT, is_safe_url
 from orchestrator.identity.files import read_private
-from orchestrator.identity.keys import DIRECT, is_safe_url
 
 SCOPE = "offline_access"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"

@@ -20,9 +20,11 @@ from typing import Any, Protocol
 import jwt
 
 from orchestrator.errors import UserError
-from orchestrator.identity import keys as key_sources
-from orchestrator.identity.claims import Caller, Fault, Refused, read_claims, shown
-from orchestrator.identity.keys import Fetch, KeySource, KeysUnavailable, RemoteKeys, is_safe_url
+from orchestrator.identity import endpoints
+from orchestrator.identity.claims import Caller, Fault, Refused, entitled, read_claims, shown
+from orchestrator.identity.endpoints import Ask, IssuerAway, is_safe_url
+from orchestrator.identity.enrichment import Enricher
+from orchestrator.identity.keys import PAUSE_SECONDS, KeySource, RemoteKeys
 from orchestrator.settings import Issuer
 
 __all__ = ["Caller", "IssuerUnavailable", "TokenValidator", "Unauthenticated"]
@@ -76,13 +78,13 @@ class IssuerUnavailable(UserError):
     def __init__(self, issuer: Issuer, detail: str) -> None:
         super().__init__(
             f"The issuer {issuer.name} cannot be reached to check the access token.",
-            "The token may be good; the server has no current keys to tell.",
+            "The token may be good; the server cannot find out.",
             "try again in a minute",
             code="issuer-unreachable",
             status=503,
         )
         self.detail = detail
-        self.retry_after = int(key_sources.PAUSE_SECONDS)
+        self.retry_after = int(PAUSE_SECONDS)
 
 
 class OwnIssuer(Protocol):
@@ -106,13 +108,14 @@ class TokenValidator:
         self,
         issuers: Sequence[Issuer],
         now: Callable[[], float] = time.time,
-        fetch: Fetch = key_sources.fetch,
+        ask: Ask = endpoints.ask,
         own: OwnIssuer | None = None,
     ) -> None:
         self._now = now
         self._trusted: dict[str, tuple[Issuer, KeySource]] = {}
+        self._enrichers = {issuer.name: Enricher(issuer, now, ask) for issuer in issuers}
         sources: list[tuple[Issuer, KeySource]] = [
-            (issuer, RemoteKeys(issuer, now, fetch)) for issuer in issuers
+            (issuer, RemoteKeys(issuer, now, ask)) for issuer in issuers
         ]
         if own is not None:
             sources.append((own.issuer, own.keys))
@@ -134,7 +137,7 @@ class TokenValidator:
                 log.info("token refused: %s", refused.detail)
             raise Unauthenticated(refused.fault, refused.detail) from None
         except IssuerUnavailable as error:
-            log.warning("no keys of issuer: %s", error.detail)
+            log.warning("issuer away: %s", error.detail)
             raise
 
     def _validate(self, authorization: str | None) -> Caller:
@@ -148,7 +151,7 @@ class TokenValidator:
         kid = _check_header(header)
         try:
             key = source.find(kid)
-        except KeysUnavailable as error:
+        except IssuerAway as error:
             raise IssuerUnavailable(issuer, f"{issuer.name}: {error}") from None
         if key is None:
             raise Refused(f"issuer {issuer.name} has no usable key {shown(kid)}")
@@ -157,7 +160,17 @@ class TokenValidator:
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             detail = f"{type(error).__name__} with key {shown(kid)} of {issuer.name}"
             raise Refused(detail) from None
-        return read_claims(claims, issuer, self._now())
+        return self._complete(token, issuer, claims)
+
+    def _complete(self, token: str, issuer: Issuer, claims: Mapping[str, Any]) -> Caller:
+        caller, told = read_claims(claims, issuer, self._now())
+        enricher = self._enrichers.get(issuer.name)
+        if enricher is None:
+            return caller
+        try:
+            return entitled(caller, enricher.complete(token, caller, told))
+        except IssuerAway as error:
+            raise IssuerUnavailable(issuer, f"{issuer.name}: {error}") from None
 
 
 def _configuration(issuer: Issuer, why: str) -> UserError:

@@ -24,11 +24,16 @@ def check_files(settings: Settings) -> None:
         for field, path, trouble in _troubles(pool)
         if trouble
     ]
+    found += [
+        f"issuers.{issuer.name}.introspection_secret_file: {path}: {trouble}"
+        for issuer in settings.issuers
+        if (path := issuer.introspection_secret_file) and (trouble := _trouble_of_secret(path))
+    ]
     if found:
         raise UserError(
             "The configuration names files that cannot be used.",
             "\n".join(found),
-            "see docs/admin/pools.md",
+            "see docs/admin/pools.md and docs/admin/identity.md",
             code="configuration-invalid",
         )
 

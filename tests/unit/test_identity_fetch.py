@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from orchestrator.identity import keys
-from orchestrator.identity.keys import MAXIMUM_BODY, KeysUnavailable, fetch
+from orchestrator.identity import endpoints
+from orchestrator.identity.endpoints import MAXIMUM_BODY, IssuerAway, ask
 
 STOP = threading.Event()
 
@@ -79,32 +79,32 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_document_is_fetched(server: str) -> None:
-    assert fetch(f"{server}/good") == b'{"keys": []}'
+    assert ask(f"{server}/good") == b'{"keys": []}'
 
 
 @pytest.mark.parametrize("path", ["missing", "huge", "cut"])
 def test_bad_answer_is_refused(server: str, path: str) -> None:
-    with pytest.raises(KeysUnavailable):
-        fetch(f"{server}/{path}")
+    with pytest.raises(IssuerAway):
+        ask(f"{server}/{path}")
 
 
 def test_redirect_is_not_followed(server: str) -> None:
-    with pytest.raises(KeysUnavailable, match="302"):
-        fetch(f"{server}/redirect")
+    with pytest.raises(IssuerAway, match="302"):
+        ask(f"{server}/redirect")
     assert Handler.asked == ["/redirect"]
 
 
 def test_compressed_answer_is_not_unpacked(server: str) -> None:
-    assert len(fetch(f"{server}/bomb")) < MAXIMUM_BODY
+    assert len(ask(f"{server}/bomb")) < MAXIMUM_BODY
 
 
 @pytest.mark.parametrize("path", ["slow", "silent"])
 def test_slow_answer_is_given_up(server: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "FETCH_SECONDS", 0.5)
-    with pytest.raises(KeysUnavailable):
-        fetch(f"{server}/{path}")
+    monkeypatch.setattr(endpoints, "FETCH_SECONDS", 0.5)
+    with pytest.raises(IssuerAway):
+        ask(f"{server}/{path}")
 
 
 def test_server_that_is_not_there(server: str) -> None:
-    with pytest.raises(KeysUnavailable, match="ConnectError"):
-        fetch("http://127.0.0.1:1/")
+    with pytest.raises(IssuerAway, match="ConnectError"):
+        ask("http://127.0.0.1:1/")

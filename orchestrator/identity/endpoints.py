@@ -1,0 +1,126 @@
+"""An issuer's documents: asked for over HTTP, and believed only where they name the issuer.
+
+An issuer's address comes from the administrator, who may have it on a private network or behind a
+proxy; hence not :mod:`orchestrator.outbound`, which is for addresses that users give.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import httpx
+
+from orchestrator.identity.claims import shown
+from orchestrator.outbound import is_loopback
+from orchestrator.settings import Issuer
+
+FETCH_SECONDS = 5.0
+MAXIMUM_BODY = 256 * 1024
+# For httpx: a proxy of the environment is for the world outside, not for this machine.
+DIRECT: Mapping[str, httpx.BaseTransport | None] = {
+    f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")
+}
+
+
+class IssuerAway(Exception):
+    """An issuer cannot be asked, or answers nonsense; the message is for the log."""
+
+
+class IssuerRefuses(IssuerAway):
+    """It answered, and does not accept the credential that it was shown (401)."""
+
+
+class IssuerForbids(IssuerAway):
+    """It answered that this credential is not for such questions (403)."""
+
+
+_REFUSALS = {401: IssuerRefuses, 403: IssuerForbids}
+
+
+class Ask(Protocol):
+    """Asks an issuer: a GET, or a POST of ``form``.  Raises :class:`IssuerAway`."""
+
+    def __call__(
+        self,
+        url: str,
+        authorization: str | None = None,
+        form: Mapping[str, str] | None = None,
+    ) -> bytes: ...
+
+
+def ask(url: str, authorization: str | None = None, form: Mapping[str, str] | None = None) -> bytes:
+    """The body at ``url``: no redirects, no compression, bounded in size and time."""
+    deadline = time.monotonic() + FETCH_SECONDS
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    headers |= {"Authorization": authorization} if authorization else {}
+    method = "GET" if form is None else "POST"
+    try:
+        with (
+            httpx.Client(mounts=DIRECT, timeout=FETCH_SECONDS) as client,
+            client.stream(method, url, headers=headers, data=form) as answer,
+        ):
+            if answer.status_code in _REFUSALS:
+                raise _REFUSALS[answer.status_code](f"{url} answered {answer.status_code}")
+            if answer.status_code != 200:
+                raise IssuerAway(f"{url} answered {answer.status_code}")
+            body = b""
+            for chunk in answer.iter_raw():
+                body += chunk
+                if len(body) > MAXIMUM_BODY:
+                    raise IssuerAway(f"{url} sent more than {MAXIMUM_BODY} bytes")
+                if time.monotonic() > deadline:
+                    raise IssuerAway(f"{url} took longer than {FETCH_SECONDS:g} s")
+            return body
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise IssuerAway(f"{url}: {type(error).__name__}") from None
+
+
+def is_safe_url(url: object) -> bool:
+    """https with a host and without credentials; http only to this machine."""
+    if not isinstance(url, str) or not url.isascii() or not url.isprintable():
+        return False
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or parts.username is not None or parts.password is not None or parts.fragment:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+
+
+def json_at(
+    ask: Ask,
+    url: str,
+    authorization: str | None = None,
+    form: Mapping[str, str] | None = None,
+) -> Any:
+    """The JSON document at ``url``."""
+    try:
+        return json.loads(ask(url, authorization, form))
+    except (ValueError, RecursionError):
+        raise IssuerAway(f"{url} is not JSON") from None
+
+
+def discovered(issuer: Issuer, ask: Ask, name: str) -> str:
+    """The address that the issuer's discovery document has under ``name``.
+
+    The document must name the issuer exactly (OpenID Connect Discovery 1.0, section 4.3).
+    """
+    url = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
+    document = json_at(ask, url)
+    found = document if isinstance(document, dict) else {}
+    if found.get("issuer") not in (issuer.issuer, *issuer.aliases):
+        raise IssuerAway(f"its discovery names another issuer, {shown(found.get('issuer'))}")
+    return safe(found.get(name), name)
+
+
+def safe(url: object, name: str) -> str:
+    """``url``, where it may be asked."""
+    if not isinstance(url, str) or not is_safe_url(url):
+        raise IssuerAway(f"its {name} is at {shown(url)}, which is not https")
+    return url
