@@ -175,6 +175,11 @@ class VacuoServer:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
+    @property
+    def token(self) -> str:
+        """The access token of the last login."""
+        return self._token
+
     def login(self) -> None:
         """Log in as a script does: with the client credentials that the issuer left for them."""
         self.vacuo("login", "--client-credentials-file", str(self.client_file))

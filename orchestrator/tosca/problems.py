@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from orchestrator.errors import UserError
+from orchestrator.tosca import patience
 
 Path = tuple[str | int, ...]
 
@@ -88,6 +89,7 @@ class Report:
         global _suggesting
         if not imported:
             _suggesting = 0.0
+            patience.begin()
         self.file = file
         self.imported = imported
         self._limit = limit
