@@ -43,6 +43,11 @@ lint: ## the checks that need no machine: style, types, layers, YAML, roles
 	.venv/bin/yamllint --strict tosca-templates
 	PATH="$(CURDIR)/.venv/bin:$$PATH" ansible/tools/lint.sh
 
+.PHONY: corpus
+corpus: ## fetch the real templates that the tests have a table of, from where they are published
+	@VACUO_SETUP_IMAGES=no setup/bootstrap.sh
+	@$(PYTHON) -m testbed.corpus
+
 .PHONY: bench
 bench: ## run the benchmarks, or one of them: make bench ONLY=reaction
 	@setup/bootstrap.sh
