@@ -1,17 +1,17 @@
 #!/bin/sh
 # Looks, changes nothing, and prints one of: installed | missing | not-to-be-had WHY.
-# Arguments: `repository` (upstream's will be set up) or `packages` (the host has a source), then
-# the packages' names.
+# Arguments: the host and the port of the package repository that will be set up, or two empty ones
+# where the host has a source of packages; then the packages' names.
 set -u
 export LC_ALL=C
-how=$1
-shift
+host=$1 port=$2
+shift 2
 if command -v cvmfs_config >/dev/null; then
   echo installed
-elif [ "$how" = repository ]; then
+elif [ -n "$host" ]; then
   # A connection is enough to know: whether the package fits is for the package manager to say.
-  if python3 -c 'import socket; socket.create_connection(("cvmrepo.s3.cern.ch", 443), 5)' 2>/dev/null
-  then echo missing; else echo "not-to-be-had cvmrepo.s3.cern.ch does not answer on port 443"; fi
+  if python3 -c 'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 5)' "$host" "$port" 2>/dev/null
+  then echo missing; else echo "not-to-be-had $host does not answer on port $port"; fi
 else
   for package in "$@"; do
     if command -v apt-cache >/dev/null; then
