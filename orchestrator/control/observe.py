@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from orchestrator.control import prepared
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.ports import Ports
+from orchestrator.control.wish import is_outdated
 from orchestrator.errors import PortError
 from orchestrator.model import (
     Demand,
@@ -281,7 +282,7 @@ def _may_grow(
     live = Counter(node.group for node in living if node.state in LIVE)
     for group in deployment.spec.groups:
         mine = [node for node in living if node.group == group.name and node.state in LIVE]
-        if any(node.outdated or node.made_for != group.requirements for node in mine):
+        if any(is_outdated(n, group, ()) or n.made_for != group.requirements for n in mine):
             return True
         users = {g.name for g in deployment.spec.groups if group.name in g.uses}
         used = any(node.group in users for node in living)

@@ -59,8 +59,10 @@ def exchange(work: Pass, group: NodeGroup) -> None:
     draining = [node for node in nodes if node.state is NodeState.DRAINING]
     pace = at_once(len(joined)) - sum(node.outdated for node in draining)
     spare = len(joined) - _needed(work, group)
-    if spare > 0:
-        _let_go(work, group, _not_in_use(work, group, old), min(spare, pace))
+    free = _not_in_use(work, group, old)
+    lasting = any(not node.outdated for node in joined)
+    if spare > 0 and (free or lasting):  # their users follow where there is another to tell of
+        _let_go(work, group, free, min(spare, pace))
         return
     live = [node for node in nodes if node.state in LIVE]
     if len(live) > len(joined):

@@ -281,6 +281,19 @@ def test_those_who_use_a_cache_that_is_replaced_are_told_before_the_old_one_goes
     assert now.attempts == worker.attempts + 1
 
 
+def test_all_that_a_worker_was_told_of_may_be_on_its_way_out(tmp_path: Path) -> None:
+    """Fewer caches, all of them to be replaced, and a worker that only now begins to use them."""
+    other = Service("proxy", "vacuo.nodes.XCache", "vacuo.site.xcache")
+    both = replace(caches(3), services=(*caches().services, other))
+    story = Story(tmp_path, both, workers(minimum=1))
+    before = up(story)
+    update(story, caches(1), using(workers(minimum=1)))
+    story.until(lambda: len(story.nodes(CACHE)) == 1)
+    (cache,) = story.nodes(CACHE)
+    assert cache.name not in before
+    story.until(lambda: [node.uses for node in story.nodes(WORKER)] == [(cache.address,)])
+
+
 def test_a_renamed_group_is_one_that_goes_and_one_that_comes(tmp_path: Path) -> None:
     story = Story(tmp_path, caches(1))
     up(story)
