@@ -29,6 +29,7 @@ FRESH_SECONDS = 600.0
 SECONDS_PER_CHARACTER = 1e-5  # of processor time, at most
 _FETCHED = 64
 _RECENT = 32
+_FETCHES = 3  # as many slow ones does one template wait for
 
 Fetch = Callable[[str], bytes]
 
@@ -184,11 +185,14 @@ class Gathering:
         self._sources = sources
         self.shelf: dict[str, Document | Refusal] = {}
         self._bytes = 0
+        self._seconds = 0.0  # spent on finding: a thread of the server waits for it
 
     def add(self, wanted: str) -> None:
         """Put what ``wanted`` stands for, or why it cannot be had, on the shelf."""
         if wanted not in self.shelf:
+            began = time.monotonic()
             self.shelf[wanted] = self._found(wanted)
+            self._seconds += time.monotonic() - began
 
     def guess(self, template: str) -> None:
         """Put there what the template seems to import, to be asked for less often."""
@@ -225,6 +229,8 @@ class Gathering:
         limits = self._sources.limits
         if len(self.shelf) >= limits.documents:
             return Refusal(f"A template imports at most {limits.documents} documents.")
+        if self._seconds > _FETCHES * limits.fetch_seconds:
+            return Refusal("The imports before this one took too long to fetch.")
         found = self._sources.find(name)
         if isinstance(found, Document):
             self._bytes += len(found.text)

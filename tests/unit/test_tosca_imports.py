@@ -159,6 +159,15 @@ def test_a_key_twice_in_an_imported_document_is_noted_and_the_last_counts() -> N
     assert any(f"{BASE}/types.yaml:7:7" in note and "twice" in note for note in spec.notes)
 
 
+def test_a_key_that_nobody_knows_in_an_imported_type_is_noted_unless_it_is_a_slip() -> None:
+    odd = HEAD + TYPE.replace("    properties:", "    invented_elsewhere: 1\n    properties:")
+    spec = compiled(importing(f"{BASE}/types.yaml"), {f"{BASE}/types.yaml": odd})
+    assert any("invented_elsewhere" in note for note in spec.notes)
+    slip = HEAD + TYPE.replace("default: 1", "defaut: 1")
+    (found,) = problems(importing(f"{BASE}/types.yaml"), {f"{BASE}/types.yaml": slip})
+    assert found.suggestion == "Did you mean `default`?"
+
+
 def test_types_of_the_specification_are_never_changed_by_an_import() -> None:
     changed = (
         f"{HEAD}node_types:\n  tosca.nodes.Compute: {{derived_from: tosca.nodes.Root,"
@@ -274,6 +283,14 @@ def test_imports_have_limits_in_number_size_and_depth() -> None:
     assert "at most 64 documents" in wide[0].sentence
     large = {f"{BASE}/{n}.yaml": f"{HEAD}# {'x' * 1_900_000}\n" for n in range(5)}
     assert "at most 8000000 bytes" in problems(importing(*large, template=SOUND), large)[0].sentence
+
+
+def test_slow_sources_do_not_hold_a_template_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 10))
+    monkeypatch.setattr("orchestrator.tosca.sources.time.monotonic", lambda: float(next(clock)))
+    many = {f"{BASE}/{n}.yaml": HEAD for n in range(20)}
+    found = problems(importing(*many, template=SOUND), many)
+    assert "took too long to fetch" in found[0].sentence
 
 
 def test_what_is_remembered_is_used_while_nothing_changes() -> None:

@@ -37,6 +37,25 @@ def test_an_alias_bomb_is_refused_before_it_is_expanded() -> None:
     assert str(NODES) in _refused(bomb)
 
 
+def test_bombs_of_a_few_hundred_bytes_are_refused() -> None:
+    merge = "a: &a {k: 1}\n" + "".join(
+        f"{at}: &{at}\n  <<: [{','.join([f'*{before}'] * 9)}]\n"
+        for before, at in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    alias = (
+        "a: &a ["
+        + "x," * 9
+        + "]\n"
+        + "".join(
+            f"{at}: &{at} [{','.join([f'*{before}'] * 9)}]\n"
+            for before, at in zip("abcdefgh", "bcdefghi", strict=True)
+        )
+    )
+    for bomb in (merge, alias):
+        assert len(bomb) < 407
+        assert str(NODES) in _refused(bomb)
+
+
 def test_too_many_aliases_are_refused_even_if_each_is_small() -> None:
     assert str(ALIASES) in _refused("a: &a x\nb:\n" + "  - *a\n" * (ALIASES + 1))
 
@@ -55,6 +74,23 @@ def test_merged_keys_yield_to_the_mappings_own() -> None:
     value, report = _read("base: &b {x: 1, y: 2}\nall:\n  <<: *b\n  x: 3\n")
     assert not report
     assert value == {"base": {"x": 1, "y": 2}, "all": {"x": 3, "y": 2}}
+
+
+def test_where_the_last_wins_a_duplicate_key_is_a_note() -> None:
+    report = Report("t.yaml")
+    tree = read("a: 1\nb: 2\na: 3\n", report, last_wins=True)
+    assert tree is not None
+    assert plain(tree) == {"a": 3, "b": 2}
+    assert not report
+    assert list(report.notes) == [
+        "t.yaml:3:1: The key `a` stands here twice; the first is in line 1. This one counts."
+    ]
+
+
+def test_two_hundred_problems_are_enough() -> None:
+    with pytest.raises(TemplateInvalid) as caught:
+        _read("a: 1\n" * 5000)
+    assert len(caught.value.problems) == 200
 
 
 def test_a_duplicate_key_names_the_line_of_the_first() -> None:

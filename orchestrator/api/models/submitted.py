@@ -25,7 +25,9 @@ def _callback(url: str) -> str:
 class SubmissionBody(Wire):
     """A template and its inputs."""
 
-    template: str = Field(strict=True, description="The text of a TOSCA template, YAML.")
+    template: str = Field(
+        strict=True, description="The text of a TOSCA template, YAML; or a CSAR in base64."
+    )
     parameters: dict[str, Any] = Field(default_factory=dict, description="Inputs by name.")
     callback: Annotated[str, Field(max_length=2000), AfterValidator(_callback)] | None = None
     user_group: Annotated[str, Field(max_length=255, strict=True)] | None = None
