@@ -3,6 +3,7 @@ control loop: who uses it decides about nodes and runs."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ class SelfConfiguration:
         self._site = SiteName(site.name)
         self.repository = Repository.open(f"sqlite:///{directory / 'nodes.db'}")
         self.repository.create(_deployment())
+        logging.getLogger("werkzeug").setLevel(logging.WARNING)
         self._server = make_server("0.0.0.0", 0, lambda *_: [], threaded=True)
         gateway = site.subnet.rpartition(".")[0] + ".1"
         url = f"http://{gateway}:{self._server.server_port}"

@@ -14,6 +14,7 @@ from orchestrator.model import NodeName
 LONGEST_MESSAGE = 2000
 SHORTEST_SECRET = 4
 HIDDEN = "(hidden)"
+INCLUDES = frozenset({"include_role", "include_tasks"})
 
 _MITOGEN_FAULT = re.compile(r"mitogen|Traceback \(most recent call last\)|ModuleNotFoundError")
 
@@ -111,6 +112,8 @@ class Progress:
                 node, self._plain(node, TaskStatus.FAILED, "", "services", "a task failed")
             )
         self.any_task_ran = True
+        if str(data.get("task_action")).rpartition(".")[2] in INCLUDES:
+            return None  # what it includes tells of itself
         changed = bool((data.get("res") or {}).get("changed"))
         return self._event(node, data, TaskStatus.CHANGED if changed else TaskStatus.OK, "")
 

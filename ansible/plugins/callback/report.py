@@ -26,6 +26,7 @@ author: The Vacuo developers
 FINISHED_TASK = "vacuo: finished"
 FAILED_TASK = "vacuo: failed"
 LONGEST_MESSAGE = 2000
+INCLUDES = ("include_role", "include_tasks")  # what they include tells of itself
 
 
 class CallbackModule(CallbackBase):
@@ -52,7 +53,7 @@ class CallbackModule(CallbackBase):
         elif name == FAILED_TASK:
             role, task, message = self._failure or ("", "services", "a task failed")
             self._write(role, task, "failed", message)
-        else:
+        elif result._task.action.rpartition(".")[2] not in INCLUDES:
             self._tell(result, "changed" if result._result.get("changed") else "ok", "")
 
     def v2_runner_on_skipped(self, result):
