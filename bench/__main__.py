@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import configure, first_job, hostile, reaction, tokens
+from bench import configure, first_job, hostile, indigo, reaction, tokens
 from bench.figures import Figure, report
 
 BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "first-job": first_job.run,
     "configure": configure.run,
     "tosca-hostile": hostile.run,
+    "tosca-indigo": indigo.run,
     "tokens": tokens.run,
 }
 
