@@ -37,7 +37,9 @@ def bundle_from(name: str, source: str, prefix: str | None) -> tuple[Bundle, Con
     if prefix:
         found = names.url(prefix.rstrip("/") + "/")
         if isinstance(found, Refusal):
-            raise UserError(f"{prefix} is no URL prefix.", found.sentence, code="parameter-invalid")
+            raise UserError(
+                f"{prefix} is no URL prefix.", found.sentence, code="configuration-invalid"
+            )
         prefix = found
     source = source if names.is_url(source) else str(Path(source).absolute())
     content = content_of(_files(source))
@@ -109,4 +111,4 @@ def _of_directory(root: Path) -> Mapping[str, bytes]:
 
 
 def _unusable(source: str, why: str) -> UserError:
-    return UserError(f"No bundle can be made of {source}.", why, code="bundle-invalid")
+    return UserError(f"No bundle can be made of {source}.", why, code="configuration-invalid")

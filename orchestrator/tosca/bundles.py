@@ -171,7 +171,7 @@ class Bundles:
             raise UserError(
                 f"{shown(bundle.name)} cannot be the name of a bundle.",
                 "It consists of lower-case letters, digits, `.`, `_` and `-`, and is not `vacuo`.",
-                code="parameter-invalid",
+                code="configuration-invalid",
             )
         with self._changing():
             others = [one for one in self.all() if one.name != bundle.name]
