@@ -101,6 +101,14 @@ def test_a_hidden_result_says_that_it_is_hidden() -> None:
     assert "hidden" in last.message
 
 
+def test_a_task_that_only_includes_others_is_not_worth_an_event() -> None:
+    progress = Progress(hosts())
+    told = event("ok", task="Set squid up, or remove it")
+    told["event_data"]["task_action"] = "ansible.builtin.include_tasks"
+    assert progress.take(told) is None
+    assert progress.any_task_ran
+
+
 def test_services_of_other_hosts_are_not_worth_an_event() -> None:
     progress = Progress(hosts())
     assert progress.take(event("skipped", role=None)) is None
