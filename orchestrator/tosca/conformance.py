@@ -34,8 +34,8 @@ _QUOTED = re.compile(r'template "([^"]{1,200})"')
 _GIVEN_AS = {"tosca_simple_yaml_1_1": "tosca_simple_yaml_1_2"}
 _KINDS = ("node_types", "capability_types", "relationship_types", "policy_types", "group_types",
           "data_types")  # fmt: skip
-_KEYS = ("derived_from", "description", "properties", "attributes", "requirements",
-         "capabilities", "valid_target_types", "constraints", "type")  # fmt: skip
+_KEYS = ("derived_from", "properties", "requirements", "capabilities", "valid_target_types",
+         "constraints", "type")  # fmt: skip
 _DEPENDS = "tosca.relationships.DependsOn"
 # We count requirements; it wants those of the specification's types even where TOSCA lets an
 # orchestrator meet what a template leaves open.
@@ -196,17 +196,16 @@ def _input(declaration: InputDeclaration) -> dict[str, Any]:
 def _types(library: Library, used: Iterator[tuple[str, str]]) -> dict[str, Any]:
     """The definitions behind the types in use that are not the specification's, by section."""
     normative = EntityType.TOSCA_DEF_LOAD_AS_IS
-    known = {name: kind for kind in _KINDS for name in library.sections.get(kind, {})}
     found: dict[str, dict[str, Any]] = {}
     waiting = [name for _, name in used]
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
-        kind = known.get(name)
-        if name in seen or kind is None:
+        if name in seen or "." not in name:
             continue
         seen.add(name)
-        if name in (normative.get(kind) or {}):
+        kind = next((one for one in _KINDS if name in library.sections[one]), None)
+        if kind is None or name in (normative.get(kind) or {}):
             continue
         definition = _definition(kind, name, library)
         found.setdefault(kind, {})[name] = definition

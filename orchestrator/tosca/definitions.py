@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -65,6 +65,7 @@ _SPECIFIED = {
 }
 LINEAGE = 32  # how many types one may derive from, one above the other
 ABSENT: Any = object()
+_CHILDREN = 16
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,28 @@ class Library:
     complete: bool = True
 
     def with_types(self, more: Mapping[str, Mapping[str, Any]]) -> Library:
-        sections = {kind: {**self.sections.get(kind, {}), **more.get(kind, {})} for kind in KINDS}
-        return replace(self, sections=sections)
+        """With the types of ``more`` as well.  The same ones, object for object, give the same
+        library, so that what shipped types mean is found out once."""
+        if not any(more.values()):
+            return self
+        key = tuple((kind, name, id(one)) for kind in more for name, one in more[kind].items())
+        if key not in self._children:
+            sections = {
+                kind: {**self.sections.get(kind, {}), **more.get(kind, {})} for kind in KINDS
+            }
+            grown = replace(self, sections=sections)
+            if not any(self.has(kind, name) for kind, name, _ in key):
+                grown._cache.update(self._cache)  # a new type changes none that was there
+            if len(self._children) >= _CHILDREN:
+                self._children.clear()
+            self._children[key] = grown
+        return self._children[key]
 
     def without(self, broken: Iterable[tuple[str, str]]) -> Library:
         """With the (section, name) of ``broken`` known to exist, and no more than that."""
         gone = frozenset(broken)
+        if not gone:
+            return self
         sections = {
             kind: {name: one for name, one in types.items() if (kind, name) not in gone}
             for kind, types in self.sections.items()
@@ -146,6 +163,20 @@ class Library:
     @cached_property
     def _cache(self) -> dict[tuple[str, ...], Any]:
         return {}
+
+    @cached_property
+    def _children(self) -> dict[tuple[tuple[str, str, int], ...], Library]:
+        return {}
+
+    def _kept(self, kind: str, name: str, what: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` finds out about a type, once; about an unknown one, each time."""
+        where = (kind, name, what)
+        if where not in self._cache:
+            value = make()
+            if name not in self.sections.get(kind, {}):
+                return value
+            self._cache[where] = value
+        return self._cache[where]
 
     def names(self, kind: str) -> tuple[str, ...]:
         return tuple(self.sections.get(kind, {}))
@@ -176,22 +207,28 @@ class Library:
     def data_type_is_whole(self, name: str) -> bool:
         return name in BASIC or self.whole("data_types", name)
 
-    def lineage(self, kind: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def lineage(self, kind: str, name: str) -> Sequence[tuple[str, Mapping[str, Any]]]:
         """The type and its ancestors, itself first; ends at an unknown one and in a cycle."""
+        found: Sequence[tuple[str, Mapping[str, Any]]] = self._kept(
+            kind, name, "lineage", lambda: tuple(self._lineage(kind, name))
+        )
+        return found
+
+    def _lineage(self, kind: str, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         seen: set[str] = set()
         types = self.sections.get(kind, {})
         name = self.canonical(kind, name)
-        while name in types and name not in seen and len(seen) <= LINEAGE:
+        while name in types and name not in seen:
             seen.add(name)
             definition = types[name] or {}
             yield name, definition
             name = self.canonical(kind, str(definition.get("derived_from") or ""))
 
     def derives(self, kind: str, name: str, base: str) -> bool:
-        key = ("lineage", kind, name)
-        if key not in self._cache:
-            self._cache[key] = frozenset(ancestor for ancestor, _ in self.lineage(kind, name))
-        return self.canonical(kind, base) in self._cache[key]
+        ancestors: frozenset[str] = self._kept(
+            kind, name, "ancestors", lambda: frozenset(one for one, _ in self.lineage(kind, name))
+        )
+        return base in ancestors or self.canonical(kind, base) in ancestors
 
     def is_host(self, node_type: str) -> bool:
         return self.derives("node_types", node_type, COMPUTE)
@@ -203,11 +240,12 @@ class Library:
         return self._merged(kind, name, "attributes")
 
     def _merged(self, kind: str, name: str, section: str) -> dict[str, Schema]:
-        where = (kind, name, section)
-        if where not in self._cache:
-            layers = [definition.get(section) for _, definition in self.lineage(kind, name)]
-            self._cache[where] = _refined(layers)
-        schemas: dict[str, Schema] = self._cache[where]
+        schemas: dict[str, Schema] = self._kept(
+            kind,
+            name,
+            section,
+            lambda: _refined(definition.get(section) for _, definition in self.lineage(kind, name)),
+        )
         return schemas
 
     def own_properties(self, node_type: str) -> dict[str, Schema]:
@@ -221,48 +259,57 @@ class Library:
         return {name: schema for name, schema in properties.items() if name in declared}
 
     def requirements(self, node_type: str) -> dict[str, RequirementDefinition]:
-        where = (node_type, "requirements")
-        if where not in self._cache:
-            found: dict[str, RequirementDefinition] = {}
-            for _, definition in self.lineage("node_types", node_type):
-                for item in definition.get("requirements") or []:
-                    for name, value in item.items():
-                        found.setdefault(name, _requirement(name, value))
-            self._cache[where] = found
-        requirements: dict[str, RequirementDefinition] = self._cache[where]
-        return requirements
+        found: dict[str, RequirementDefinition] = self._kept(
+            "node_types", node_type, "requirements", lambda: self._requirements(node_type)
+        )
+        return found
+
+    def _requirements(self, node_type: str) -> dict[str, RequirementDefinition]:
+        found: dict[str, RequirementDefinition] = {}
+        for _, definition in self.lineage("node_types", node_type):
+            for item in definition.get("requirements") or []:
+                for name, value in item.items():
+                    found.setdefault(name, _requirement(name, value))
+        return found
 
     def capabilities(self, node_type: str) -> dict[str, str]:
         """The names of a node's capabilities and their types."""
-        where = (node_type, "capabilities")
-        if where not in self._cache:
-            found: dict[str, str] = {}
-            for name, value in self._capability_definitions(node_type):
-                kind = value if isinstance(value, str) else value.get("type")
-                if kind is not None:
-                    found.setdefault(name, str(kind))
-            self._cache[where] = found
-        capabilities: dict[str, str] = self._cache[where]
-        return capabilities
+        found: dict[str, str] = self._kept(
+            "node_types", node_type, "capabilities", lambda: self._capabilities(node_type)
+        )
+        return found
+
+    def _capabilities(self, node_type: str) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, value in self._capability_definitions(node_type):
+            kind = value if isinstance(value, str) else value.get("type")
+            if kind is not None:
+                found.setdefault(name, str(kind))
+        return found
 
     def capability_properties(
         self, node_type: str, capability: str, section: str = "properties"
     ) -> dict[str, Schema]:
         """Those of the capability's type, as the node type refines them."""
-        where = (node_type, capability, section)
-        if where not in self._cache:
-            definitions = [
-                value.get(section)
-                for name, value in self._capability_definitions(node_type)
-                if name == capability and isinstance(value, Mapping)
-            ]
-            kind = self.capabilities(node_type).get(capability, "")
-            lineage = self.lineage("capability_types", kind)
-            self._cache[where] = _refined(
-                [*definitions, *(definition.get(section) for _, definition in lineage)]
-            )
-        schemas: dict[str, Schema] = self._cache[where]
-        return schemas
+        found: dict[str, Schema] = self._kept(
+            "node_types",
+            node_type,
+            f"{section} of {capability}",
+            lambda: self._capability_properties(node_type, capability, section),
+        )
+        return found
+
+    def _capability_properties(
+        self, node_type: str, capability: str, section: str
+    ) -> dict[str, Schema]:
+        definitions = [
+            value.get(section)
+            for name, value in self._capability_definitions(node_type)
+            if name == capability and isinstance(value, Mapping)
+        ]
+        kind = self.capabilities(node_type).get(capability, "")
+        lineage = self.lineage("capability_types", kind)
+        return _refined([*definitions, *(definition.get(section) for _, definition in lineage)])
 
     def _capability_definitions(self, node_type: str) -> Iterator[tuple[str, Any]]:
         for _, definition in self.lineage("node_types", node_type):
@@ -296,21 +343,23 @@ class Library:
 
     def interfaces(self, kind: str, name: str) -> dict[str, frozenset[str]]:
         """The interfaces that a type has, by their short names, and the operations of each."""
-        where = (kind, name, "interfaces")
-        if where not in self._cache:
-            found: dict[str, frozenset[str]] = {}
-            for _, definition in self.lineage(kind, name):
-                for interface, body in (definition.get("interfaces") or {}).items():
-                    short = short_interface(interface)
-                    found[short] = found.get(short, frozenset()) | operations_of(body)
-                    if isinstance(body, Mapping) and body.get("type"):
-                        found[short] |= self._specified(str(body["type"]))
-                    found[short] |= self._specified(interface)
-            if kind == "relationship_types":
-                found.setdefault("Configure", self._specified("Configure"))
-            self._cache[where] = found
-        interfaces: dict[str, frozenset[str]] = self._cache[where]
-        return interfaces
+        found: dict[str, frozenset[str]] = self._kept(
+            kind, name, "interfaces", lambda: self._interfaces(kind, name)
+        )
+        return found
+
+    def _interfaces(self, kind: str, name: str) -> dict[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for _, definition in self.lineage(kind, name):
+            for interface, body in (definition.get("interfaces") or {}).items():
+                short = short_interface(interface)
+                found[short] = found.get(short, frozenset()) | operations_of(body)
+                if isinstance(body, Mapping) and body.get("type"):
+                    found[short] |= self._specified(str(body["type"]))
+                found[short] |= self._specified(interface)
+        if kind == "relationship_types":
+            found.setdefault("Configure", self._specified("Configure"))
+        return found
 
     def _specified(self, interface_type: str) -> frozenset[str]:
         found: frozenset[str] = frozenset()
@@ -320,18 +369,20 @@ class Library:
 
     def operations(self, kind: str, name: str) -> dict[str, Operation]:
         """What a type and its ancestors implement, by ``Interface.operation``."""
-        where = (kind, name, "operations")
-        if where not in self._cache:
-            found: dict[str, Operation] = {}
-            for _, definition in self.lineage(kind, name):
-                for key, above in operations_in(definition.get("interfaces")).items():
-                    below = found.get(key, Operation())
-                    nearest = below if below.implementation else above
-                    inputs = {**above.inputs, **below.inputs}
-                    found[key] = Operation(nearest.implementation, inputs, nearest.dependencies)
-            self._cache[where] = found
-        operations: dict[str, Operation] = self._cache[where]
-        return operations
+        found: dict[str, Operation] = self._kept(
+            kind, name, "operations", lambda: self._operations(kind, name)
+        )
+        return found
+
+    def _operations(self, kind: str, name: str) -> dict[str, Operation]:
+        found: dict[str, Operation] = {}
+        for _, definition in self.lineage(kind, name):
+            for key, above in operations_in(definition.get("interfaces")).items():
+                below = found.get(key, Operation())
+                nearest = below if below.implementation else above
+                inputs = {**above.inputs, **below.inputs}
+                found[key] = Operation(nearest.implementation, inputs, nearest.dependencies)
+        return found
 
     def configure(self, node_type: str) -> Operation:
         """The operation that sets a service up, as the type and its ancestors have it."""

@@ -81,5 +81,8 @@ def normative_types() -> dict[str, dict[str, Any]]:
 def copied(value: Any) -> Any:
     """Plain data once more, faster than :func:`copy.deepcopy`."""
     if isinstance(value, dict):
-        return {key: copied(inner) for key, inner in value.items()}
+        return {
+            key: copied(inner) if isinstance(inner, dict | list) else inner
+            for key, inner in value.items()
+        }
     return [copied(inner) for inner in value] if isinstance(value, list) else value
