@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-SECONDS = 0.3  # of processor time, for all such steps of one document
+SECONDS = 0.2  # of processor time, for all such steps of one document
 _LEAST = 0.001
 _spent = 0.0
 

@@ -24,7 +24,7 @@ class Mark:
 
 
 START = Mark(1, 1)
-SUGGESTING_SECONDS = 0.3  # of processor time, for all suggestions about one document
+SUGGESTING_SECONDS = 0.15  # of processor time, for all suggestions about one document
 _suggesting = 0.0
 _LONGEST = 100
 _CANDIDATES = 400
