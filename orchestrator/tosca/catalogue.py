@@ -1,7 +1,7 @@
 """The types and templates that Vacuo ships, resolved offline.
 
-A template imports ``vacuo/types.yaml``, or one file of it such as ``vacuo/squid.yaml``.  Nothing
-else is imported: no file and no address is opened because a template says so.
+A template imports ``vacuo/types.yaml``, or one file of it such as ``vacuo/squid.yaml``.  What else
+it may import is found by :mod:`orchestrator.tosca.sources`.
 """
 
 from __future__ import annotations
