@@ -7,7 +7,7 @@ the same database and the same world.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from orchestrator.control.execute import Executor as ActionExecutor
 from orchestrator.control.housekeeping import Housekeeping
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
-from orchestrator.control.ports import Ports
+from orchestrator.control.ports import Ports, PullSite
 from orchestrator.model import (
     Attribute,
     Deployment,
@@ -116,6 +116,8 @@ def cache(elastic: bool = True) -> NodeGroup:
 class Story:
     """One deployment, its world, and a server that can be killed and started again."""
 
+    pull: Mapping[SiteName, PullSite] = {}  # the sites whose hosts configure themselves
+
     def __init__(
         self,
         directory: Path | None,
@@ -160,10 +162,11 @@ class Story:
         pool = Pool(name=POOL, batch="simulated", collector="pool.example:9618")
         batch: Any = _Crashing(SimulatedPool(pool, self.world), self)
         configurator = SimulatedConfigurator(self.world, sleep=lambda _: None)
-        ports = Ports(providers, {POOL: batch}, configurator)
+        ports = Ports(providers, {POOL: batch}, configurator, self.pull)
         holder = f"process-{self._processes}"
         at_once = _AtOnce()
         configuration = Configuration(ports, store, lambda _: None, self._clock, at_once)
+        self.pulling = configuration.pulling
         executor = ActionExecutor(ports, store, configuration, self._clock, at_once)
         self.observer = Observer(ports, store, holder, at_once)
         self.loop = Loop(store, self.observer, executor, holder, self.patience, self._clock)
