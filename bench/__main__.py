@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import configure, first_job, hostile, indigo, reaction, tokens
+from bench import configure, first_job, hostile, indigo, reaction, tokens, tosca
 from bench.figures import Figure, report
 
 BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "reaction": reaction.run,
     "first-job": first_job.run,
+    "tosca-small": tosca.small,
+    "tosca-200": tosca.large,
     "configure": configure.run,
     "tosca-hostile": hostile.run,
     "tosca-indigo": indigo.run,
