@@ -276,7 +276,10 @@ def test_htcondor_reads_the_vacuum_as_meant(rendered: Path) -> None:
     assert "STARTD_StartTime =?= 0" in seen["MASTER.DAEMON_SHUTDOWN"]
     assert "7200" in seen["MASTER.DAEMON_SHUTDOWN_FAST"]
     assert (seen["NUM_CPUS"], seen["MEMORY"], seen["NUM_CLAIMS"]) == ("4", "3000", "7")
-    assert seen["ALLOW_ADMINISTRATOR"] == "root@pool.example.org, vacuo@pool.example.org"
+    assert (
+        seen["ALLOW_ADMINISTRATOR"]
+        == "root@pool.example.org, condor@pool.example.org, vacuo@pool.example.org"
+    )
     assert seen["ALLOW_WRITE"] == ""
 
 
