@@ -22,7 +22,7 @@ def collect() -> None:
         while True:
             data, (sender, _) = receiver.recvfrom(65536)
             text = data.decode() if data.startswith(b"{") else f"stream-{data[:1].decode()}"
-            packets.write(f"{sender} {text}\n".replace("\n\n", "\n"))
+            packets.write(f"{sender} {' '.join(text.split())}\n")
 
 
 threading.Thread(target=collect, daemon=True).start()
