@@ -123,9 +123,10 @@ def _may_begin(work: Pass, group: NodeGroup, nodes: list[Node]) -> list[Node]:
     everybody = list(work.after.values())
     addresses = used_addresses(group, everybody)
     still = settled(group, everybody)
+    others = [node for node in everybody if node.group in group.uses]
     return [
         node
         for node in nodes
         if work.listing(node.site).is_fresh
-        and (still or node.uses == addresses or lost_addresses(node, group, everybody))
+        and (still or node.uses == addresses or lost_addresses(node, group, others))
     ]

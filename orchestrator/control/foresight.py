@@ -39,8 +39,8 @@ from orchestrator.model import (
 )
 
 STEP_SECONDS = 0.01
-# A pass costs what its nodes cost twice over; a plan must not keep a person waiting.
-_MOST_WORK = 4_000_000
+# A plan must not keep a person waiting: a pass costs what its nodes cost.
+_MOST_WORK = 30_000
 _FEWEST_PASSES, _MOST_PASSES = 40, 400
 
 
@@ -79,7 +79,7 @@ def foresee(
 
 
 def _passes(count: int) -> int:
-    return max(_FEWEST_PASSES, min(_MOST_PASSES, _MOST_WORK // max(1, count * count)))
+    return max(_FEWEST_PASSES, min(_MOST_PASSES, _MOST_WORK // max(1, count)))
 
 
 def _in_service(nodes: Mapping[NodeName, Node], actions: Iterable[Action]) -> set[NodeName]:

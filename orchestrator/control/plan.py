@@ -8,7 +8,6 @@ orphans are reaped, then the status follows from what the nodes have become.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
 
 from orchestrator.control import renewal, scaling
 from orchestrator.control.configuring import configure_ready
@@ -21,13 +20,9 @@ from orchestrator.control.wish import lost_addresses
 from orchestrator.model import (
     DeleteInstance,
     Deployment,
-    Instance,
-    Machine,
     Node,
     NodeGroup,
-    NodeName,
     NodeState,
-    Observed,
     OutcomeKind,
     Patience,
     Plan,
@@ -35,8 +30,6 @@ from orchestrator.model import (
     Seen,
 )
 from orchestrator.reasons import reason
-
-Thing = TypeVar("Thing", Instance, Machine)
 
 
 def make_plan(
@@ -99,21 +92,14 @@ def _sight(work: Pass, node: Node) -> Sight:
     group = work.group_of(node)
     machine = None
     if group.pool:
-        machine = _only(work.machines(group.pool), node.name)
+        machine = work.only(work.machines(group.pool), node.name)
     return Sight(
-        instance=_only(work.listing(node.site), node.name),
+        instance=work.only(work.listing(node.site), node.name),
         machine=machine,
         reachable=node.name in work.seen.reachable,
         run=work.seen.runs.get(node.name),
         create=work.seen.creates.get(node.name),
     )
-
-
-def _only(all_of_them: Observed[tuple[Thing, ...]], name: NodeName) -> Observed[tuple[Thing, ...]]:
-    if not all_of_them.is_known:
-        return all_of_them
-    mine = tuple(thing for thing in all_of_them.value if thing.node == name)
-    return Observed(all_of_them.freshness, all_of_them.at, mine, all_of_them.reason)
 
 
 # --- deletion and scaling -----------------------------------------------------------------------
@@ -147,9 +133,11 @@ def _retire_strangers(work: Pass) -> None:
 def _retire_cut_off(work: Pass) -> None:
     """A node that was told of a cache which is gone, where there is no other to tell it of, is of
     no use: another takes its place, and is told of the one there will be."""
+    used = {name for group in work.deployment.spec.groups for name in group.uses}
+    others = [node for node in work.after.values() if node.group in used]
     for node in list(work.after.values()):
         group = work.group_of(node)
-        lost = lost_addresses(node, group, work.after.values())
+        lost = lost_addresses(node, group, others)
         if not lost or node.state not in LIVE or node.refreshing:
             continue
         if not work.listing(node.site).is_fresh:

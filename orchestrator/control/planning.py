@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from orchestrator.control.lifecycle import Context, Step, retire
 from orchestrator.control.placement import Placement
@@ -29,6 +30,8 @@ from orchestrator.model import (
 )
 from orchestrator.reasons import Reason, reason
 
+Thing = TypeVar("Thing", Instance, Machine)
+
 
 @dataclass
 class Pass:
@@ -46,6 +49,22 @@ class Pass:
     placements: dict[GroupName, Placement] = field(default_factory=dict)
     wanted: dict[GroupName, int] = field(default_factory=dict)
     room: Mapping[SiteName, Observed[Quota]] = field(default_factory=dict)
+
+    _by_node: dict[int, dict[NodeName, list[Any]]] = field(default_factory=dict)
+
+    def only(
+        self, seen: Observed[tuple[Thing, ...]], name: NodeName
+    ) -> Observed[tuple[Thing, ...]]:
+        """Of a listing what belongs to one node.  Each listing is gone through once a pass."""
+        if not seen.is_known:
+            return seen
+        if id(seen) not in self._by_node:
+            found: dict[NodeName, list[Any]] = {}
+            for one in seen.value:
+                found.setdefault(one.node, []).append(one)
+            self._by_node[id(seen)] = found
+        mine = tuple(self._by_node[id(seen)].get(name, ()))
+        return Observed(seen.freshness, seen.at, mine, seen.reason)
 
     def of(self, group: str) -> list[Node]:
         return [node for node in self.after.values() if node.group == group]
@@ -82,16 +101,16 @@ class Pass:
     def machines(self, pool: PoolName | None) -> Observed[tuple[Machine, ...]]:
         if pool is None:
             return Observed.fresh((), self.now)
-        missing = reason("not-configured", what=f"pool {pool}")
-        return self.seen.machines.get(pool) or Observed.unknown(self.now, missing)
+        return self.seen.machines.get(pool) or self._missing(f"pool {pool}")
 
     def listing(self, site: SiteName) -> Observed[tuple[Instance, ...]]:
-        missing = reason("not-configured", what=f"site {site}")
-        return self.seen.instances.get(site) or Observed.unknown(self.now, missing)
+        return self.seen.instances.get(site) or self._missing(f"site {site}")
 
     def demand(self, group: NodeGroup) -> Observed[Demand]:
-        missing = reason("not-configured", what=f"pool {group.pool}")
-        return self.seen.demand.get(group.name) or Observed.unknown(self.now, missing)
+        return self.seen.demand.get(group.name) or self._missing(f"pool {group.pool}")
+
+    def _missing(self, what: str) -> Observed[Any]:
+        return Observed.unknown(self.now, reason("not-configured", what=what))
 
 
 def alive(nodes: Iterable[Node]) -> bool:

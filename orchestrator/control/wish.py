@@ -63,6 +63,8 @@ def used_addresses(group: NodeGroup, nodes: Iterable[Node]) -> tuple[str, ...]:
 
 def lost_addresses(node: Node, group: NodeGroup, nodes: Iterable[Node]) -> tuple[str, ...]:
     """The addresses that ``node`` was told of and where no host of ours lives any more."""
+    if not node.uses:
+        return ()
     living = {n.address for n in nodes if n.group in group.uses and n.state in LIVE}
     return tuple(sorted(set(node.uses) - living))
 
