@@ -90,8 +90,9 @@ def test_only_modules_of_ansible_core_are_used(role: str) -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_command_says_when_it_has_changed_something_and_no_error_is_ignored(role: str) -> None:
     for where, task in tasks(role):
-        if {"ansible.builtin.command", "ansible.builtin.shell"} & set(task):
-            assert "changed_when" in task, f"{where}: {task['name']}"
+        for module in {"ansible.builtin.command", "ansible.builtin.shell"} & set(task):
+            told = "changed_when" in task or "creates" in task[module]
+            assert told, f"{where}: {task['name']}"
         assert "ignore_errors" not in task, f"{where}: {task['name']}"
 
 

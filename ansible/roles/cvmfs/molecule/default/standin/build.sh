@@ -30,35 +30,17 @@ install -m 755 "$here/cvmfs_config" "$root/usr/bin/"
 install -m 755 "$here/mount.cvmfs" "$root/usr/sbin/"
 install -m 644 "$here/config.sh" "$root/usr/lib/cvmfs-standin/"
 echo 'CVMFS_NFILES=131072' >"$root/etc/cvmfs/default.conf"
+cat >"$root/etc/auto.cvmfs" <<'SCRIPT'
+#!/bin/sh
+# stand-in for the map that upstream's package gives to autofs
+echo "-fstype=cvmfs,nodev :$1"
+SCRIPT
+chmod 755 "$root/etc/auto.cvmfs"
 package cvmfs "cvmfs-config-default, autofs, squashfuse, curl"
 
 mkdir -p "$work/cvmfs-config-default/etc/cvmfs/default.d"
 echo 'CVMFS_CONFIG_REPOSITORY=config.standin.test' >"$work/cvmfs-config-default/etc/cvmfs/default.d/50-standin.conf"
 package cvmfs-config-default "base-files"
-
-units=$work/autofs/usr/lib/systemd/system
-mkdir -p "$units" "$work/autofs/usr/lib/cvmfs-standin"
-cat >"$units/autofs.service" <<'UNIT'
-[Unit]
-Description=stand-in for autofs: mounts all repositories when it starts
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/lib/cvmfs-standin/autofs
-[Install]
-WantedBy=multi-user.target
-UNIT
-cat >"$work/autofs/usr/lib/cvmfs-standin/autofs" <<'SCRIPT'
-#!/bin/sh
-. /usr/lib/cvmfs-standin/config.sh
-standin_read
-[ -f /etc/auto.master.d/cvmfs.autofs ] || exit 0
-for repository in $CVMFS_CONFIG_REPOSITORY $(echo "$CVMFS_REPOSITORIES" | tr , ' '); do
-  mountpoint -q "/cvmfs/$repository" || /usr/sbin/mount.cvmfs "$repository" "/cvmfs/$repository"
-done
-SCRIPT
-chmod 755 "$work/autofs/usr/lib/cvmfs-standin/autofs"
-package autofs "base-files"
 
 for deb in "$pool"/*.deb; do
   dpkg-deb --field "$deb"
