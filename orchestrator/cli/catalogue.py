@@ -44,9 +44,7 @@ def add(
     name: Name,
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="SOURCE", help="A directory, a file, a zip or tar, an https URL."
-        ),
+        typer.Argument(metavar="SOURCE", help="A directory, a file, a zip or tar, an https URL."),
     ],
     prefix: Annotated[
         str | None,

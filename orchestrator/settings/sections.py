@@ -198,7 +198,7 @@ class Limits(_Section):
     template_seconds: float = Field(
         20.0,
         gt=0,
-        description="Wall clock for one template; its processor time is bounded by its size besides.",
+        description="For one template; its size bounds its processor time.",
     )
     nodes_per_deployment: int = Field(500, ge=1, description="Nodes of one deployment.")
     boot_seconds: float = Field(300.0, gt=0, description="From request until ssh answers.")
