@@ -224,6 +224,7 @@ class _Walk:
         if len(self.missing) > before:
             return None
         library = self._base.with_types(below.sections)
+        _note_changes(root, self._base)
         root = root.replaced(_without(root.tree, self._base))
         checked = local_types(root, library) if not report else None
         sections = _own(root, checked, below.sections) if checked else below.sections
@@ -257,6 +258,25 @@ def _read(document: Document) -> _Read:
     if tree is None:
         report.add(START, (), "The imported document is empty.")
     return _Read(tree, report.problems, tuple(report.notes))
+
+
+def _note_changes(root: Cursor, base: Library) -> None:
+    """Types of the specification that a document defines otherwise: told, and not gone by."""
+    for kind in KINDS:
+        section = root.get(kind)
+        for name, definition in (section.table() if section else {}).items():
+            if base.has(kind, name) and _told(definition.value) != _told(base.sections[kind][name]):
+                root.report.note(
+                    definition.key,
+                    f"{shown(name)} is a type of the specification, and stays what it is there.",
+                )
+
+
+def _told(definition: Any) -> Any:
+    """A definition but for its description."""
+    if not isinstance(definition, Mapping):
+        return definition or {}
+    return {key: value for key, value in definition.items() if key != "description"}
 
 
 def _without(tree: Tree, base: Library) -> Tree:
