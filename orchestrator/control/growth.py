@@ -98,6 +98,7 @@ def _new_node(work: Pass, group: NodeGroup, offer: Offer) -> Node:
         pool=group.pool,
         reason=reason("machine-requested", node=name, site=offer.site),
         made_for=group.requirements,
+        base_image=offer.prepared_from or offer.image,
     )
 
 

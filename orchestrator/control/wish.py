@@ -87,7 +87,10 @@ def is_outdated(node: Node, group: NodeGroup, candidates: Sequence[Offer | Rejec
         return node.outdated
     offers, _ = split(group, candidates)
     here = next((offer for offer in offers if offer.site == node.site), None)
-    return here is None or (here.flavour, here.image) != (node.flavour, node.image)
+    if here is None or here.flavour != node.flavour:
+        return True
+    # The same image, prepared meanwhile, is no reason for another host.
+    return (here.prepared_from or here.image) != (node.base_image or node.image)
 
 
 def _dropped(node: Node, group: NodeGroup) -> list[str]:

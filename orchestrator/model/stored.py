@@ -81,6 +81,7 @@ class Node:
     retry_at: float = 0.0  # nothing is tried again before
     reason: Reason | None = None
     made_for: Requirements | None = None
+    base_image: str = ""  # what ``image`` was prepared from, or ``image`` itself
     outdated: bool = False
     configured_as: str = ""
     roles: tuple[str, ...] = ()  # those that were run on it
