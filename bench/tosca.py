@@ -1,9 +1,9 @@
 """What validating a template costs, beside tosca-parser's own time for the same template.
 
 Both in this process, warm, in turn, in CPU time; starting Python counts for neither.
-What Vacuo itself asks of tosca-parser is in Vacuo's time.  Where a template imports Vacuo's types,
-tosca-parser reads them from the files, as it does in anybody's hands; the last case has its types in
-the template, so that neither imports a thing.
+What Vacuo itself asks of tosca-parser is in its time.  Where a template imports Vacuo's types,
+tosca-parser reads them from the files, as it does in anybody's hands; the last case has its types
+in the template, so that neither imports a thing.
 """
 
 from __future__ import annotations

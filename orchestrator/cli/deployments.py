@@ -234,7 +234,7 @@ def _details(found: Json, nodes: list[Json]) -> list[RenderableType]:
 
 def _outputs(found: Json) -> list[Text]:
     return [
-        Text(f"  {render.one_line(name)} = {_cell(value)}")
+        Text(f"  {render.one_line(name)} = {'not known yet' if value is None else _cell(value)}")
         for name, value in (found.get("outputs") or {}).items()
     ]
 
