@@ -86,7 +86,10 @@ def _show(current: session.Session, results: list[Json]) -> None:
 def _lines(result: Json) -> list[Text]:
     if result["valid"]:
         groups = ", ".join(result["groups"]) or "no groups"
-        return [Text.assemble(("✓", "green"), f" {render.plain(result['file'])}: {groups}")]
+        return [
+            Text.assemble(("✓", "green"), f" {render.plain(result['file'])}: {groups}"),
+            *(Text(f"  note: {render.plain(note)}", style="dim") for note in result["notes"]),
+        ]
     return [
         Text.assemble(("✗", "bold red"), f" {render.plain(result['file'])}"),
         *(Text(render.plain(line)) for line in result["text"]),
@@ -97,7 +100,8 @@ def _checked(compiler: Compiler, given: str, parameters: Path | None, pairs: lis
     """What is told of one template; ``text`` is the form for people."""
     from orchestrator.tosca.problems import TemplateInvalid
 
-    found: Json = {"file": given, "valid": False, "groups": [], "errors": [], "text": []}
+    found: Json = {"file": given, "valid": False, "groups": [], "notes": [], "errors": [],
+                   "text": []}  # fmt: skip
     try:
         text = templates.read(given)
         chosen = templates.parameters(parameters, pairs, templates.inputs(text))
@@ -111,5 +115,6 @@ def _checked(compiler: Compiler, given: str, parameters: Path | None, pairs: lis
         found["errors"] = [{"file": given, "sentence": str(error), "suggestion": error.attempt}]
         found["text"] = [str(error)]
     else:
-        found |= {"valid": True, "groups": [group.name for group in compiled.groups]}
+        found |= {"valid": True, "groups": [group.name for group in compiled.groups],
+                  "notes": list(compiled.notes)}  # fmt: skip
     return found

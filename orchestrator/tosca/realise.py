@@ -144,7 +144,7 @@ class _Realiser:
         elif entry is not None:
             hint = entry.sentence
         if wanted := [one for one in sources(template, self._library) if one not in self._pins]:
-            offer = "It runs foreign playbooks that an administrator has pinned; not pinned here: "
+            offer = "Its own playbooks run once an administrator has pinned them; not pinned here: "
             hint = f"{hint} {offer}{listed(wanted, 4)}.".lstrip()
         at.problem(f"{sentence} realises.", hint or self._what_is_made())
 

@@ -109,3 +109,16 @@ def test_only_validate_has_the_forms_for_code_hosts() -> None:
     result = CliRunner().invoke(app, ["templates", "-o", "sarif"])
     assert result.exit_code == exitcodes.USAGE
     assert "Only validate can print sarif." in result.stderr
+
+
+def test_what_a_sound_template_asks_and_nobody_follows_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "host.yaml"
+    path.write_text(
+        BROKEN.replace("host: {properties: {num_cpu: 2}}", "os: {properties: {version: 7}}")
+    )
+    text, data = validate(str(path)), validate(str(path), "-o", "json")
+    assert text.exit_code == exitcodes.OK, text.output
+    assert "note: " in text.stdout
+    assert "version" in text.stdout
+    (told,) = json.loads(data.stdout)["validation"]
+    assert len(told["notes"]) == 1
