@@ -104,7 +104,9 @@ def _changed_hosts(work: Pass, group: NodeGroup) -> list[NodeName]:
     chosen = in_order_of_loss(group, changed, known)[:free]
     if len(other) > len(chosen):
         count = len(other) - len(chosen)
-        work.reasons.append(reason("change-pending", count=count, group=group.name))
+        work.reasons.append(
+            reason("change-pending", count=count, group=group.name, deployment=work.deployment.id)
+        )
     addresses = used_addresses(group, list(work.after.values()))
     for node in (*due, *chosen):
         told = refresh(node, digest or node.configured_as)

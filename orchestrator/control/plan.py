@@ -196,8 +196,8 @@ def _grow(work: Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> Non
     allowed = room(group, nodes)
     if allowed < more:
         draining = sum(node.state is NodeState.DRAINING for node in nodes)
-        fields = {"group": group.name, "maximum": group.maximum, "draining": draining}
-        work.reasons.append(reason("maximum-draining", **fields))
+        fields = {"group": group.name, "maximum": group.maximum, "deployment": work.deployment.id}
+        work.reasons.append(reason("maximum-draining", draining=draining, **fields))
     if allowed:
         grow(work, group, min(more, allowed))
 

@@ -52,7 +52,9 @@ def exchange(work: Pass, group: NodeGroup) -> None:
     old = [node for node in outdated(work, group) if node.state is NodeState.JOINED]
     if not old or not _can_be_made(work, group) or not work.machines(group.pool).is_fresh:
         return
-    work.reasons.append(reason("rebuilding", count=len(old), group=group.name))
+    work.reasons.append(
+        reason("rebuilding", count=len(old), group=group.name, deployment=work.deployment.id)
+    )
     old = [node for node in old if work.listing(node.site).is_fresh]
     nodes = work.of(group.name)
     joined = [node for node in nodes if node.state is NodeState.JOINED]
