@@ -6,7 +6,7 @@
 /plain/...         nothing said about freshness
 /Frontier?...      like an answer of Frontier: fresh for one second, then to be asked again
 /slow/...          as /data, after two seconds
-/drip/...          as /data, in ten parts over five seconds
+/drip/...          as /data, in twenty parts over ten seconds
 /missing/...       not there
 """
 
@@ -49,7 +49,7 @@ class Origin(http.server.BaseHTTPRequestHandler):
         if fresh:
             self.send_header("Cache-Control", fresh)
         self.end_headers()
-        parts = 10 if slowly else 1
+        parts = 20 if slowly else 1
         for part in range(parts):
             if part:
                 time.sleep(0.5)
