@@ -8,5 +8,5 @@ mkdir -p "$collections/ansible_collections/vacuo"
 ln -s "$here" "$collections/ansible_collections/vacuo/site"
 export ANSIBLE_COLLECTIONS_PATH="$collections"
 cd "$here"
-yamllint --strict --config-file "$here/../.yamllint" .
+yamllint --strict --config-file "$here/../.yamllint" . "$here/../.config"
 ansible-lint --offline --profile production
