@@ -13,6 +13,7 @@ from orchestrator.tosca.operations import (
     operations_of,
     short_interface,
 )
+from orchestrator.tosca.short_names import full_name
 
 COMPUTE = "tosca.nodes.Compute"
 SERVICE = "vacuo.nodes.Service"
@@ -52,16 +53,6 @@ SHORT = {
     "tosca:PortSpec": "tosca.datatypes.network.PortSpec",
     "Credential": "tosca.datatypes.Credential",
     "tosca:Credential": "tosca.datatypes.Credential",
-}
-_SPECIFIED = {
-    "node_types": ("tosca.nodes.", "tosca.nodes.network."),
-    "capability_types": ("tosca.capabilities.", "tosca.capabilities.network."),
-    "relationship_types": ("tosca.relationships.", "tosca.relationships.network."),
-    "policy_types": ("tosca.policies.",),
-    "group_types": ("tosca.groups.",),
-    "data_types": ("tosca.datatypes.", "tosca.datatypes.network."),
-    "interface_types": ("tosca.interfaces.node.lifecycle.", "tosca.interfaces.relationship."),
-    "artifact_types": ("tosca.artifacts.",),
 }
 LINEAGE = 32  # how many types one may derive from, one above the other
 ABSENT: Any = object()
@@ -183,12 +174,7 @@ class Library:
 
     def canonical(self, kind: str, name: str) -> str:
         """The full name of a type that TOSCA lets one write short: ``Compute``, ``tosca:Root``."""
-        types = self.sections.get(kind, {})
-        short = name.removeprefix("tosca:")
-        if name in types or ("." in short and short == name):
-            return name
-        full = (prefix + short for prefix in _SPECIFIED.get(kind, ()))
-        return next((one for one in full if one in types), name)
+        return full_name(kind, name, self.sections.get(kind, {}))
 
     def has(self, kind: str, name: str) -> bool:
         return self.canonical(kind, name) in self.sections.get(kind, {})

@@ -136,7 +136,7 @@ def _property(definition: Cursor, library: Library, partial: bool) -> None:
 
 def _inherits(of: str, kind: str, section: str, name: str, library: Library) -> bool:
     """Whether an ancestor has such an entry, so that this is a refinement of it."""
-    _, *above = library.lineage(kind, of)
+    above = library.lineage(kind, of)[1:]
     sections = (definition.get(section) for _, definition in above)
     return any(isinstance(found, dict) and name in found for found in sections)
 
@@ -208,7 +208,7 @@ def _capability(of: str, cursor: Cursor, library: Library) -> None:
 def _inherited_requirements(of: str, library: Library) -> set[str]:
     """The requirements of the types above, as far as they are well formed."""
     found: set[str] = set()
-    for _, definition in list(library.lineage("node_types", of))[1:]:
+    for _, definition in library.lineage("node_types", of)[1:]:
         items = definition.get("requirements")
         for item in items if isinstance(items, list) else ():
             found |= set(item) if isinstance(item, dict) else set()
