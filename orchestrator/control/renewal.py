@@ -61,9 +61,10 @@ def exchange(work: Pass, group: NodeGroup) -> None:
     draining = [node for node in nodes if node.state is NodeState.DRAINING]
     pace = at_once(len(joined)) - sum(node.outdated for node in draining)
     spare = len(joined) - _needed(work, group)
-    free = _not_in_use(work, group, old)
-    lasting = any(not node.outdated for node in joined)
-    if spare > 0 and (free or lasting):  # their users follow where there is another to tell of
+    if spare > 0:
+        # Users follow where there is another to tell of; where all are old, some must go first.
+        lasting = any(not node.outdated for node in joined)
+        free = _not_in_use(work, group, old) if lasting else old
         _let_go(work, group, free, min(spare, pace))
         return
     live = [node for node in nodes if node.state in LIVE]

@@ -294,6 +294,14 @@ def test_all_that_a_worker_was_told_of_may_be_on_its_way_out(tmp_path: Path) -> 
     story.until(lambda: [node.uses for node in story.nodes(WORKER)] == [(cache.address,)])
 
 
+def test_fewer_and_larger_at_once_makes_each_new_one_once(tmp_path: Path) -> None:
+    story = Story(tmp_path, caches(3), using(workers(minimum=1)))
+    up(story)
+    update(story, caches(1, cores=2), using(workers(minimum=1)))
+    story.until(lambda: len(story.nodes(CACHE)) == 1)
+    assert sum(node.group == CACHE for node in story.all_nodes()) == 4
+
+
 def test_a_renamed_group_is_one_that_goes_and_one_that_comes(tmp_path: Path) -> None:
     story = Story(tmp_path, caches(1))
     up(story)
