@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import docker
+
 from bench.figures import Figure
 from bench.world import say, until
 from orchestrator.configure.ansible import AnsibleConfigurator
@@ -95,6 +97,7 @@ class Bench:
         self.plain = AnsibleConfigurator(settings, mitogen=False)
         self.nodes = SelfConfiguration(directory, self.site, self.provider, self.plain, worker)
         self._number = 0
+        self._made: set[str] = set()
 
     def close(self) -> None:
         self.nodes.close()
@@ -102,8 +105,9 @@ class Bench:
         client = self.provider._connection()[1]
         for made in client.networks.list(names=[self.site.network]):
             made.remove()
-        for image in client.images.list(name="localhost/vacuo-bench/cached"):
-            client.images.remove(image.id, force=True)
+        for image in self._made:
+            with contextlib.suppress(docker.errors.APIError):
+                client.images.remove(image, force=True)
 
     def clear(self) -> None:
         for instance in self.provider.list(None):
@@ -185,6 +189,7 @@ class Bench:
         built = Bakery(self.mitogen, 300, lambda _: None).bake(
             self.site.name, self.provider, GROUP, offer, force=False
         )
+        self._made.add(built.image.image)
         return built.image.image
 
     def cached(self) -> str:
@@ -196,6 +201,7 @@ class Bench:
             if made.wait()["StatusCode"] != 0:
                 raise RuntimeError(made.logs().decode()[-500:])
             repository, _, tag = CACHED.rpartition(":")
+            self._made.add(CACHED)
             made.commit(repository, tag, changes=['CMD ["/usr/local/sbin/vacuo-host-init"]'])
         finally:
             made.remove(force=True, v=True)

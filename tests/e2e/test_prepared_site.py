@@ -1,0 +1,54 @@
+"""A prepared image, built by command while the server runs: it is planned with, and used."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import docker
+import pytest
+
+from bench.world import WORKERS, deploy
+from orchestrator.providers.container_engine import connect, find_engine
+from testbed.jobs import JobRequest
+from testbed.main_job import POOL, MainJob
+
+PATIENCE_SECONDS = 300.0
+
+
+def eventually(look: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        if answer := look():
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s")
+
+
+@pytest.mark.timeout(900)
+def test_a_built_image_is_in_the_plan_and_a_job_runs_on_a_host_of_it(main_job: MainJob) -> None:
+    server = main_job.server
+    configuration = str(server.configuration_file)
+    inputs = ("-p", f"pool={POOL}")
+    built = server.json("image", "build", str(WORKERS), "--config", configuration, *inputs)
+    (entry,) = built["images"] if isinstance(built, dict) else built
+    image = entry["image"]
+    try:
+        plan = ("--output", "json", "plan", str(WORKERS), *inputs)
+        told = f"the prepared image {image} (its base is"
+        # It has something to create, and says so by its exit code.
+        eventually(lambda: told in server.vacuo(*plan, check=False).stdout, "a plan that says so")
+        deploy(main_job, "idle_time=10 s", "lifetime=1 h", "workers_maximum=1")
+        main_job.cluster = main_job.submitter.submit(JobRequest("sleep 5"))
+        (node,) = eventually(main_job.nodes, "a node")
+        assert node["image"] == image
+        main_job.submitter.wait(main_job.cluster)
+        (job,) = main_job.submitter.jobs(main_job.cluster)
+        assert job.succeeded
+        eventually(lambda: not main_job.nodes(), "the end of the idle host")
+        main_job.down(print)
+    finally:
+        with contextlib.suppress(docker.errors.APIError):
+            connect(find_engine()).images.remove(image, force=True)
