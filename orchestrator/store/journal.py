@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, exists, insert, not_, or_, select, update
 
 from orchestrator.model import DeploymentId, Event, EventKind, NodeName, Principal
+from orchestrator.store import audit
 from orchestrator.store.schema import counters, deployments, events, nodes
 
 _UNPRINTABLE = {0: "\N{REPLACEMENT CHARACTER}"}  # PostgreSQL stores no NUL
@@ -46,9 +47,9 @@ def append(connection: Connection, new: Sequence[Event]) -> None:
         .returning(counters.c.value)
     ).scalar_one()
     first = last - len(new) + 1
-    connection.execute(
-        insert(events), [_values(event, first + index) for index, event in enumerate(new)]
-    )
+    rows = [_values(event, first + index) for index, event in enumerate(new)]
+    connection.execute(insert(events), rows)
+    audit.chain(connection, rows)
 
 
 def last_sequence(connection: Connection) -> int:

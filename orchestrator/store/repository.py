@@ -31,14 +31,15 @@ from orchestrator.model import (
     RunState,
 )
 from orchestrator.reasons import Reason
-from orchestrator.store import deployments, enrolments, journal, leases, work
+from orchestrator.store import audit, deployments, enrolments, journal, leases, work
+from orchestrator.store.audit import Verification
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.deployments import Page
 from orchestrator.store.enrolments import Enrolled, PullRun
 from orchestrator.store.leases import Lease
 from orchestrator.store.schema import counters
 
-__all__ = ["Enrolled", "Lease", "Page", "PullRun", "Repository"]
+__all__ = ["Enrolled", "Lease", "Page", "PullRun", "Repository", "Verification"]
 
 
 class Repository:
@@ -415,6 +416,11 @@ class Repository:
         """The sequence of the newest event; 0 when there was none."""
         with self._database.read() as connection:
             return journal.last_sequence(connection)
+
+    def verify_audits(self, known: str = "") -> Verification:
+        """Whether every audit is there as it was written; ``known`` is a hash noted earlier."""
+        with self._database.read() as connection:
+            return audit.verify(connection, known)
 
     def prune(self, now: float, keep_seconds: float) -> None:
         """Forget what is older than ``keep_seconds`` and that nothing living needs.

@@ -197,7 +197,16 @@ events = Table(
     Index(None, "deployment", "sequence"),
 )
 
-# ``events`` is the last sequence given out; ``probe`` is what the readiness check writes.
+# The hash of each audit over the one before it; see ``audit``.
+audits = Table(
+    "audits",
+    metadata,
+    Column("sequence", Number, primary_key=True, autoincrement=False),
+    Column("hash", Text, nullable=False),
+)
+
+# ``events`` is the last sequence given out; ``audits`` counts those ever written; ``probe`` is what
+# the readiness check writes.
 counters = Table(
     "counters",
     metadata,
