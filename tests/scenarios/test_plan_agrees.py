@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from story import CACHE, ID, SITE, WORKER, Story
@@ -79,8 +80,9 @@ def wishes(draw: st.DrawFn) -> tuple[NodeGroup, ...]:
 limits = st.sampled_from([SiteLimits(), SiteLimits(), SiteLimits(instances=4), SiteLimits(cores=5)])
 
 
+@pytest.mark.timeout(600)
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 @given(wishes(), wishes(), limits, st.integers(0, 3))
 def test_a_plan_says_what_the_loop_then_does(
@@ -153,7 +155,8 @@ def _agree(preview: Preview, there: dict[str, Node], now: dict[str, Node]) -> No
     assert new == made
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@pytest.mark.timeout(600)
+@settings(max_examples=30, deadline=None, derandomize=True)
 @given(wishes(), limits, st.integers(0, 3))
 def test_the_first_pass_is_the_planners_own(
     groups: tuple[NodeGroup, ...], limit: SiteLimits, jobs: int

@@ -344,6 +344,7 @@ def test_failures_of_an_earlier_wish_do_not_hold_up_the_next(tmp_path: Path) -> 
     assert any(node.state is NodeState.REQUESTED for node in story.nodes())
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("first", range(0, REBUILD_STEPS, 24))
 def test_killed_in_a_rolling_rebuild_it_goes_on(tmp_path: Path, first: int) -> None:
     """Killed before or after a call to a port or the store, it ends as if it had not been."""
