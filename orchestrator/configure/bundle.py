@@ -93,8 +93,13 @@ def pack(host: HostToConfigure, collection: Path) -> Bundle:
 
 def roles_digest(collection: Path) -> str:
     """SHA-256 over the names and contents of the collection's files."""
+    return _digest(collection, _newest(collection))
+
+
+@lru_cache(maxsize=2)
+def _digest(collection: Path, newest: int) -> str:
     seen = hashlib.sha256()
-    for name, content in sorted(_collection(collection).items()):
+    for name, content in sorted(_read_collection(collection, newest).items()):
         seen.update(f"{name} {len(content)}\n".encode() + content)
     return seen.hexdigest()
 
@@ -112,8 +117,12 @@ def _tar(files: Mapping[str, bytes]) -> bytes:
 
 def _collection(source: Path) -> Mapping[str, bytes]:
     """The collection's files by their names in the bundle, without what only developers need."""
-    newest = max(path.stat().st_mtime_ns for path in source.rglob("*"))
-    return _read_collection(source, newest)
+    return _read_collection(source, _newest(source))
+
+
+def _newest(source: Path) -> int:
+    """Changes with every file that is written, made or removed: directories count too."""
+    return max(path.stat().st_mtime_ns for path in source.rglob("*"))
 
 
 @lru_cache(maxsize=2)

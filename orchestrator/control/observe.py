@@ -141,7 +141,9 @@ class Observer:
             for site, provider in self._ports.providers.items()
         }
         offers = {}
+        roles = self._ports.configurator.roles_digest()
         for group in deployment.spec.groups:
+            wanted = prepared.digest(group, roles)
             candidates: list[Offer | Rejection] = []
             for site, provider in self._ports.providers.items():
                 call = _tuple(partial(provider.offers, group.requirements))
@@ -149,7 +151,6 @@ class Observer:
                 answer = self._look(key, call, now, _unseen_site(site))
                 if answer.is_fresh:
                     images = self._prepared(site, provider, now)
-                    wanted = prepared.digest(group, self._ports.configurator.roles_digest())
                     candidates.extend(prepared.choose(answer.value, wanted, images))
                 elif answer.reason:
                     candidates.append(Rejection(site, "any", answer.reason.sentence.rstrip(".")))
