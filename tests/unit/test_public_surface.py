@@ -194,7 +194,7 @@ def test_every_property_of_a_type_is_documented(name: str) -> None:
     assert own <= documented, own - documented
     requirements = {word for one in TYPES[name].get("requirements") or [] for word in one}
     assert requirements - {"host"} <= documented
-    capabilities = {"os.image"} if name == "vacuo.nodes.Host" else set()
+    capabilities = {"os.image", "scalable.removal_list"} if name == "vacuo.nodes.Host" else set()
     assert documented <= own | inherited | requirements | capabilities
 
 
