@@ -13,6 +13,7 @@ from flask import Flask, Response, current_app, g, request
 
 from orchestrator import logs
 from orchestrator.api import about, deployments, events, plans, problems, pull, resources
+from orchestrator.api.refusals import Refusals
 from orchestrator.api.requests import (
     Services,
     StrictRequest,
@@ -67,6 +68,7 @@ def create_app(
     app.before_request(_begin)
     app.before_request(_admit)
     app.after_request(_finish)
+    app.after_request(Refusals(orchestrator.repository))
     app.teardown_request(_end)
     for part in (deployments, resources, plans, events, pull, about):
         app.register_blueprint(part.blueprint)

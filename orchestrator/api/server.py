@@ -38,7 +38,7 @@ from orchestrator.model import DeploymentId, Event, EventKind
 from orchestrator.reasons import reason
 from orchestrator.settings import Settings, check_files
 from orchestrator.store.lock import ServerLock
-from orchestrator.store.repository import Repository
+from orchestrator.store.repository import Repository, Verification
 from orchestrator.tosca.means import Means
 from orchestrator.tosca.sandbox import Compiler
 from orchestrator.tosca.sources import sources_of
@@ -206,6 +206,15 @@ def serve(settings: Settings) -> None:
         assembly.build(settings)
         log.info("Vacuo serves %s", settings.url)
         _Application(settings).run()
+
+
+def verify_audits(settings: Settings, known: str = "") -> Verification:
+    """Look through the chain of audits of the server's database, whether or not it runs."""
+    repository = Repository.open(settings.database_url)
+    try:
+        return repository.verify_audits(known)
+    finally:
+        repository.close()
 
 
 def _make_data_directory(settings: Settings) -> None:

@@ -123,7 +123,7 @@ class Pulling:
             if taken:
                 return _audit(node, "enrolled", now)
             what = "its one-time credential was shown again, or too late, and refused"
-            return replace(_audit(node, what, now), failed=True)
+            return replace(_audit(node, what, now), failed=True, phase="denied")
 
         found = self._repository.enrol(_hash(credential), secret_sha256, now, told)
         if found:
@@ -223,5 +223,6 @@ def _audit(node: Enrolled, what: str, now: float) -> Event:
         node.deployment,
         f"node {node.node}: {what}",
         node=NodeName(node.node),
+        phase="allowed",
         actor=str(node.node),
     )

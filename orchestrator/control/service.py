@@ -354,4 +354,12 @@ def _told(error: PortError) -> bool | None:
 
 
 def _audit(id: DeploymentId, actor: object, message: str, correlation: str, now: float) -> Event:
-    return Event(now, EventKind.AUDIT, id, message, actor=str(actor), correlation=correlation)
+    return Event(
+        now,
+        EventKind.AUDIT,
+        id,
+        message,
+        phase="allowed",
+        actor=str(actor),
+        correlation=correlation,
+    )

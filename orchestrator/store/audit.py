@@ -120,4 +120,5 @@ def _lines(connection: Connection) -> Iterator[tuple[int, Mapping[str, Any] | No
     )
     for row in connection.execution_options(yield_per=1000).execute(query):
         values = row._mapping
-        yield values["place"], values if values["kind"] is not None else None, values["hash"]
+        event = {name: values[name] for name in _COLUMNS} if values["kind"] is not None else None
+        yield int(values["place"]), event, values["hash"]
