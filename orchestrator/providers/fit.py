@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from orchestrator.model import Requirements
 from orchestrator.settings import Flavour
 
@@ -28,3 +30,11 @@ def exceeds(flavour: Flavour, cores: int, memory_mb: int, disk_gb: int) -> str:
         if has > there:
             return f"has {has} {what}, this machine has {there}"
     return ""
+
+
+def unmapped(images: Mapping[str, str], name: str) -> str:
+    """Why an image that is asked for by an address, such as ``ost://host/uuid``, cannot be had
+    here; empty where it can.  A bare name may be one that only the provider knows."""
+    if "://" not in name or name in images:
+        return ""
+    return f"nothing stands for the image {name} in the `images` of the site's configuration"

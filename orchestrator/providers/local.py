@@ -45,7 +45,7 @@ from orchestrator.providers.container_engine import (
     locked,
     was_refused,
 )
-from orchestrator.providers.fit import exceeds, lacks
+from orchestrator.providers.fit import exceeds, lacks, unmapped
 from orchestrator.providers.local_host import (
     BASE,
     BASE_CONTENT,
@@ -117,7 +117,11 @@ class LocalProvider:
             why = f"this machine is {platform.machine()}, {need.architecture} is needed"
             return Rejection(site, flavour.name, why)
         cores, memory_mb = int(machine["NCPU"]), int(machine["MemTotal"]) >> 20
-        why = lacks(flavour, need) or exceeds(flavour, cores, memory_mb, room_gb)
+        why = (
+            lacks(flavour, need)
+            or exceeds(flavour, cores, memory_mb, room_gb)
+            or unmapped(self._site.images, need.image)
+        )
         if why:
             return Rejection(site, flavour.name, why)
         return Offer(

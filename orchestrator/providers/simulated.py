@@ -18,7 +18,7 @@ from orchestrator.model import (
     SiteName,
 )
 from orchestrator.providers.base import InstanceRequest
-from orchestrator.providers.fit import lacks
+from orchestrator.providers.fit import lacks, unmapped
 from orchestrator.settings import Flavour, Site
 from orchestrator.world import SimulatedHost, World
 
@@ -35,9 +35,9 @@ class SimulatedProvider:
 
     def _offer(self, flavour: Flavour, need: Requirements) -> Offer | Rejection:
         site = SiteName(self._site.name)
-        if why := lacks(flavour, need):
+        if why := lacks(flavour, need) or unmapped(self._site.images, need.image):
             return Rejection(site, flavour.name, why)
-        image = need.image or self._site.images.get("default", "default")
+        image = self._site.images.get(need.image or "default", need.image or "default")
         return Offer(
             site,
             flavour.name,

@@ -23,7 +23,14 @@ from provider_worlds import (
 )
 
 from orchestrator.errors import OutcomeUnknown, QuotaExceeded, Retryable, Terminal
-from orchestrator.model import DeploymentId, InstanceId, InstanceState, Offer, Requirements
+from orchestrator.model import (
+    DeploymentId,
+    InstanceId,
+    InstanceState,
+    Offer,
+    Rejection,
+    Requirements,
+)
 from orchestrator.providers.base import Provider
 
 STOPPED, STARTING, RUNNING = InstanceState.STOPPED, InstanceState.STARTING, InstanceState.RUNNING
@@ -49,6 +56,15 @@ def provider(world: ProviderWorld) -> Provider:
 def names(provider: Provider, owner: str | None) -> set[str]:
     found = provider.list(DeploymentId(owner) if owner else None)
     return {one.name for one in found if one.state is not InstanceState.DELETING}
+
+
+def test_an_image_that_nothing_stands_for_is_no_offer_and_says_so(provider: Provider) -> None:
+    found = provider.offers(
+        Requirements(memory_mb=64, disk_gb=1, image="ost://cloud.example.org/1234")
+    )
+    assert found
+    assert all(isinstance(one, Rejection) for one in found)
+    assert "ost://cloud.example.org/1234" in found[0].why
 
 
 def test_a_new_host_is_listed_and_gets_an_address(provider: Provider) -> None:
