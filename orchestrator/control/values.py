@@ -1,7 +1,8 @@
 """Late values: what ``get_attribute`` means once machines exist.  Pure.
 
 Attributes of a host, and of every service on it: ``private_address``, ``public_address``,
-``node_name``, ``deployment``, ``site``, ``group``, ``cores``, ``memory_mb``; of a service that
+``node_name``, ``deployment``, ``site``, ``group``, ``cores``, ``memory_mb``; and, for a host and
+its services alone, ``other_addresses``: those of the other hosts of its group.  Of a service that
 joins a pool also ``idle_time`` and ``lifetime`` (seconds; 0 is none) and what it needs to
 join it: ``collector``, ``trust_domain``, ``join_credential``, ``administrator`` and
 ``administrator_key`` (who may drain it, and the key by which it knows them).
@@ -49,7 +50,9 @@ class Scope:
         if group is None:
             raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
         if self.node is not None and group.name == self.node.group:
-            return self._pick(reference, {**host_attributes(self.node), **self.own})
+            others = addresses_beside(self.node, self.nodes)
+            own = {**host_attributes(self.node), "other_addresses": others, **self.own}
+            return self._pick(reference, own)
         nodes = serving(node for node in self.nodes if node.group == group.name)
         name, *rest = reference.path
         if rest and rest[0].isdigit():  # one of the hosts, where each has one value
@@ -84,6 +87,13 @@ def serving(nodes: Iterable[Node]) -> list[Node]:
     living = [node for node in nodes if node.state in LIVE and node.address]
     lasting = [node for node in living if not node.outdated]
     return lasting if any(node.state is NodeState.JOINED for node in lasting) else living
+
+
+def addresses_beside(node: Node | None, nodes: Iterable[Node], group: str = "") -> list[str]:
+    """The addresses of the hosts of ``group``, or of the group of ``node``, without ``node``'s."""
+    name = node.group if node else group
+    beside = serving(n for n in nodes if n.group == name)
+    return sorted(n.address for n in beside if n.address and (not node or n.name != node.name))
 
 
 def policy_attributes(group: NodeGroup) -> dict[str, int]:

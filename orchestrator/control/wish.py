@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.placement import split
-from orchestrator.control.values import Scope, Unresolved, policy_attributes, resolve, serving
+from orchestrator.control.values import (
+    Scope,
+    Unresolved,
+    addresses_beside,
+    policy_attributes,
+    resolve,
+    serving,
+)
 from orchestrator.model import (
     Attribute,
     DeploymentSpec,
@@ -32,6 +39,9 @@ class _GroupScope(Scope):
         group = self.spec.group_of_template(reference.template)
         if self.group is None or group is None or group.name != self.group.name:
             return super().attribute(reference)
+        if reference.path == ("other_addresses",):
+            # Whoever comes or goes is news to all the others.
+            return addresses_beside(None, self.nodes, self.group.name)
         policy = policy_attributes(self.group)
         return policy.get(reference.path[0], f"own {'.'.join(reference.path)}")
 

@@ -27,6 +27,7 @@ RUNTIME = (
     "group",
     "cores",
     "memory_mb",
+    "other_addresses",
 )
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.control.values import outputs
+from orchestrator.control.values import Scope, outputs, resolve
+from orchestrator.control.wish import configuration
 from orchestrator.model import (
     Attribute,
     DeploymentId,
@@ -18,6 +19,7 @@ from orchestrator.model import (
     NodeName,
     NodeState,
     Requirements,
+    Service,
     SiteName,
     Value,
 )
@@ -74,3 +76,15 @@ def test_an_output_is_what_is_known_of_the_hosts(value: Value, wanted: object) -
 @pytest.mark.parametrize("value", [MANY, Join(MANY, ","), Attribute("one", ("node_name", "0"))])
 def test_an_output_without_hosts_is_unknown_and_never_empty(value: Value) -> None:
     assert told(value, []) is None
+
+
+def test_a_host_is_told_of_the_others_of_its_group_and_of_each_that_comes_or_goes() -> None:
+    value = {"squid_siblings": Attribute("many", ("other_addresses",))}
+    service = Service("squid", "vacuo.nodes.Squid", "vacuo.site.squid", value)
+    group = NodeGroup(GroupName("many"), Requirements(), (service,), count=3)
+    spec = DeploymentSpec("", (group,))
+    nodes = [node(number, "many") for number in (1, 2)]
+    assert resolve(value, Scope(spec, nodes, nodes[0])) == {"squid_siblings": ["10.0.0.2"]}
+    assert resolve(value, Scope(spec, nodes[:1], nodes[0])) == {"squid_siblings": []}
+    told_apart = {configuration(spec, group, there) for there in ([], nodes[:1], nodes)}
+    assert len(told_apart) == 3
