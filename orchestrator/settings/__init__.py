@@ -11,6 +11,7 @@ What is wrong is told by file, line and field, and never by its value: that may 
 from orchestrator.settings.document import SEARCH_PATH, find, load, scalars, sections
 from orchestrator.settings.files import check_files
 from orchestrator.settings.sections import (
+    Callbacks,
     Flavour,
     ForeignPlaybook,
     Imports,
@@ -25,6 +26,7 @@ from orchestrator.settings.sections import (
 
 __all__ = [
     "SEARCH_PATH",
+    "Callbacks",
     "Flavour",
     "ForeignPlaybook",
     "Imports",

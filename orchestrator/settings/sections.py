@@ -131,6 +131,12 @@ class Pool(_Section):
         None,
         description="The collector's SEC_PASSWORD_DIRECTORY: one key per deployment is kept there.",
     )
+    join_token_seconds: int = Field(
+        3600,
+        ge=10,
+        le=3600,
+        description="How long the token of a host is good; it is renewed at half of that.",
+    )
     options: dict[str, Any] = Field(
         default_factory=dict, description="What only this batch system understands."
     )
@@ -235,6 +241,18 @@ class Imports(_Section):
     fetch_seconds: float = Field(10.0, gt=0, description="For fetching one of them.")
 
 
+class Callbacks(_Section):
+    """Whom the server calls when a deployment's status changes."""
+
+    hosts: tuple[Annotated[str, AfterValidator(_host_pattern)], ...] = Field(
+        (), description="Hosts that users may have called; `*.example.org` is all below it."
+    )
+    private_hosts: tuple[Annotated[str, AfterValidator(_host_pattern)], ...] = Field(
+        (), description="Hosts among them that may have private addresses."
+    )
+    seconds: float = Field(10.0, gt=0, le=60, description="For one call.")
+
+
 class ForeignPlaybook(_Section):
     """A playbook, or the archive of a Galaxy role, that templates of others may run on hosts."""
 
@@ -294,9 +312,15 @@ class Settings(_Section):
         False, description="Run the built-in issuer of tokens: anybody on this machine may log in."
     )
     issuers: tuple[Issuer, ...] = Field((), description="Whose tokens are accepted.")
+    access_file: Path | None = Field(
+        None,
+        description="The file of rules that say who may do what, and how much (identity.md); "
+        "absent: whoever has a token is a user without limits.",
+    )
     sites: tuple[Site, ...] = Field((), description="Where machines can be had.")
     pools: tuple[Pool, ...] = Field((), description="What machines may join.")
     imports: Imports = Field(Imports(), description="What templates may import.")
+    callbacks: Callbacks = Field(Callbacks(), description="Whom the server calls, if asked to.")
     templates: Templates = Field(
         Templates(), description="What realises node types of INDIGO, DODAS and others."
     )

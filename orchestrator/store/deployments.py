@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 from orchestrator.errors import ChangedMeanwhile, Conflict, NotFound
 from orchestrator.model import Deployment, DeploymentId, DeploymentStatus, Principal
 from orchestrator.reasons import Reason
+from orchestrator.store import outbox
 from orchestrator.store.schema import deployments, idempotency_keys
 
 _FIELDS = frozenset(field.name for field in fields(Deployment)) - {"owner"}
@@ -161,7 +162,9 @@ def change(
             f"look at it, then send it again with its new ETag: vacuo show {id}",
         )
     _write(connection, id, {**changes, "generation": before.generation + 1})
-    return get(connection, id)
+    after = get(connection, id)
+    outbox.owe(connection, before, after)
+    return after
 
 
 def settle(
@@ -185,6 +188,8 @@ def settle(
         news["reasons"] = verdict.reasons
     if news:
         _write(connection, id, news)
+    if "status" in news:
+        outbox.owe(connection, before, replace(before, **news))
 
 
 def prune(connection: Connection, before: float) -> None:

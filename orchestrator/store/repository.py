@@ -27,19 +27,21 @@ from orchestrator.model import (
     NodeName,
     Outcome,
     Principal,
+    RenewCredential,
     Run,
     RunState,
 )
 from orchestrator.reasons import Reason
-from orchestrator.store import audit, deployments, enrolments, journal, leases, work
+from orchestrator.store import audit, deployments, enrolments, journal, leases, outbox, work
 from orchestrator.store.audit import Verification
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.deployments import Page
 from orchestrator.store.enrolments import Enrolled, PullRun
 from orchestrator.store.leases import Lease
+from orchestrator.store.outbox import Call
 from orchestrator.store.schema import counters
 
-__all__ = ["Enrolled", "Lease", "Page", "PullRun", "Repository", "Verification"]
+__all__ = ["Call", "Enrolled", "Lease", "Page", "PullRun", "Repository", "Verification"]
 
 
 class Repository:
@@ -285,6 +287,17 @@ class Repository:
         with self._database.read() as connection:
             return work.last_outcomes(connection, id, holder, DeleteInstance)
 
+    def renewals(self, id: DeploymentId, holder: str) -> Mapping[NodeName, Outcome]:
+        """What became of the last renewal of each node's credential; as :meth:`creates`, but one
+        that is left to its node stays open until that has it."""
+        with self._database.read() as connection:
+            return work.last_outcomes(connection, id, holder, RenewCredential)
+
+    def open_renewal(self, node: Enrolled) -> IntentId | None:
+        """The renewal that the node is to fetch by itself, if there is one."""
+        with self._database.read() as connection:
+            return work.open_renewal(connection, node.deployment, node.node)
+
     # --- nodes that configure themselves --------------------------------------------------------
 
     def issue(self, node: Enrolled, credential: str, expires_at: float, event: Event) -> None:
@@ -373,6 +386,25 @@ class Repository:
         """The ssh host keys that a node told of itself; empty where it told none."""
         with self._database.read() as connection:
             return enrolments.host_keys(connection, Enrolled(id, node))
+
+    # --- callbacks ------------------------------------------------------------------------------
+
+    def calls_due(self, now: float, limit: int = 100) -> Sequence[Call]:
+        """Calls to users whose time has come, at most one for each deployment."""
+        with self._database.read() as connection:
+            return outbox.due(connection, now, limit)
+
+    def begin_call(self, call: Call, retry_at: float) -> bool:
+        """Count an attempt, before it is made; False where another server has it.  It is due again
+        at ``retry_at`` unless it is settled."""
+        with self._database.write() as connection:
+            return outbox.begin(connection, call, retry_at)
+
+    def settle_call(self, call: Call, events: Sequence[Event] = ()) -> None:
+        """The receiver has it, or it is given up; ``events`` tell of the latter."""
+        with self._database.write() as connection:
+            outbox.settle(connection, call)
+            journal.append(connection, events)
 
     # --- events ---------------------------------------------------------------------------------
 

@@ -197,6 +197,23 @@ events = Table(
     Index(None, "deployment", "sequence"),
 )
 
+# Calls that are owed to users; see ``outbox``.
+callbacks = Table(
+    "callbacks",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False),
+    _deployment(nullable=False),
+    Column("url", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("status_reason", Json(Reason)),
+    Column("changed_at", Double, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("retry_at", Double, nullable=False),
+    UniqueConstraint("id"),
+    Index(None, "deployment"),
+)
+
 # The hash of each audit over the one before it; see ``audit``.
 audits = Table(
     "audits",

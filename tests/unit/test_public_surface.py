@@ -40,6 +40,7 @@ SECTIONS = {
     "pools": settings.Pool,
     "issuers": settings.Issuer,
     "imports": settings.Imports,
+    "callbacks": settings.Callbacks,
     "templates": settings.Templates,
     "templates: playbooks": settings.ForeignPlaybook,
     "limits": settings.Limits,
