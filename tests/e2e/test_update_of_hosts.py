@@ -35,7 +35,8 @@ topology_template:
       requirements: [{host: proxy}]
     squid:
       type: vacuo.nodes.Squid
-      properties: {memory: {get_input: cache_memory}}
+      # Squids that know nothing of one another: else each is told of the other.
+      properties: {memory: {get_input: cache_memory}, siblings: []}
       requirements: [{host: containers}]
 """
 
