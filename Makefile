@@ -53,6 +53,11 @@ bench: ## run the benchmarks, or one of them: make bench ONLY=reaction
 	@setup/bootstrap.sh
 	@$(PYTHON) -m bench $(ONLY)
 
+.PHONY: audit
+audit: ## look for known holes in the libraries; says so where the service cannot be reached
+	@VACUO_SETUP_IMAGES=no setup/bootstrap.sh
+	@$(PYTHON) -m testbed.audit
+
 .PHONY: clean
 clean: ## remove what was built here; hosts that still run, their engine and the images stay
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
