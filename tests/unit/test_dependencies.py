@@ -11,6 +11,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from testbed import audit
+
 PROJECT = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())
 REQUIREMENTS = {
     re.sub(r"[-_.]+", "-", found.name).lower(): found
@@ -36,3 +38,18 @@ def test_every_library_has_a_lower_bound() -> None:
         if not any(part.operator in (">=", ">", "==", "~=") for part in found.specifier)
     ]
     assert without == []
+
+
+@pytest.mark.parametrize(
+    ("library", "code", "says"),
+    [
+        ({"vulns": []}, 0, "0 known holes in 1 libraries"),
+        ({"vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}, 1, "CVE-1, mended in 2"),
+        ({"skip_reason": "Dependency not found on PyPI"}, 3, "nothing is known"),
+    ],
+)
+def test_an_audit_that_looked_at_nothing_does_not_say_that_all_is_well(
+    library: dict[str, object], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert audit.report([{"name": "lib", "version": "1", **library}]) == code
+    assert says in capsys.readouterr().out
