@@ -9,7 +9,7 @@ from orchestrator.model import Requirements
 from orchestrator.providers.fit import exceeds, lacks
 from orchestrator.settings import Flavour
 
-sizes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
+sizes = st.tuples(st.integers(1, 4), st.integers(64, 67), st.integers(1, 4))
 
 
 def flavour(size: tuple[int, int, int]) -> Flavour:
@@ -29,4 +29,4 @@ def test_it_can_be_cut_from_a_machine_that_is_as_large(has, machine) -> None:
 
 
 def test_it_says_what_is_missing() -> None:
-    assert lacks(flavour((1, 2, 3)), Requirements(2, 1, 1)) == "has 1 cores, 2 are needed"
+    assert lacks(flavour((1, 64, 3)), Requirements(2, 64, 1)) == "has 1 cores, 2 are needed"
