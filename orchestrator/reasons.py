@@ -147,6 +147,11 @@ REGISTRY: dict[str, ReasonText] = {
         "left as they are, and it is tried again.",
         "vacuo logs {node} --failed",
     ),
+    "credential-renewal-failed": ReasonText(
+        "Node {node} has not got a new credential for pool {pool} ({why}). It works on, and could "
+        "not come back if the pool restarted after the one it has ends; it is tried again.",
+        "vacuo ssh {node}",
+    ),
     "configure-lost": ReasonText(
         "The server stopped while it configured node {node}; the run starts again."
     ),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from orchestrator.model import DeploymentId, InstanceState, NodeName, PreparedImage, UserData
 
 STEP_SECONDS = 0.5
+TOKEN_PREFIX = "simulated until "  # noqa: S105 - what follows is when it ends
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Faults:
     pool_unreachable: bool = False
     create_refused: float = 0.0
     create_answer_lost: float = 0.0  # the host is made, the caller never hears of it
+    hosts_unreachable: bool = False  # those that are configured already
     boot_fails: float = 0.0  # the host never answers
     configure_fails: float = 0.0
     delete_answer_lost: float = 0.0
@@ -67,6 +69,7 @@ class SimulatedHost:
     deleted_at: float | None = None
     console: list[str] = field(default_factory=list)
     user_data: UserData = field(default_factory=UserData, repr=False)
+    credential_until: float | None = None  # None: it never ends
 
 
 @dataclass
@@ -137,6 +140,19 @@ class World:
                 jobs.append(job)
             return jobs
 
+    def restart_pool(self) -> None:
+        """The collector forgets its machines; who has a good credential comes back."""
+        with self.lock:
+            self.advance()
+            for host in self.hosts.values():
+                if host.in_pool_since is not None:
+                    host.in_pool_since, host.configured_at = None, self.clock()
+
+    def take_credential(self, host: SimulatedHost, token: str) -> None:
+        """A host is given ``token`` by its pool."""
+        if token.startswith(TOKEN_PREFIX):
+            host.credential_until = float(token.strip().removeprefix(TOKEN_PREFIX))
+
     def advance(self) -> None:
         """Let everything happen that is due by now."""
         with self.lock:
@@ -184,6 +200,8 @@ class World:
         if host.in_pool_since is None:
             ready = host.configured_at
             if host.owner in self.revoked:
+                return
+            if host.credential_until is not None and host.credential_until <= now:
                 return
             if ready is not None and now - ready >= self.latencies.join:
                 host.in_pool_since = host.idle_since = now

@@ -19,6 +19,7 @@ from orchestrator.configure.base import TaskEvent, TaskStatus
 from orchestrator.control.pulling import NotYet, Pulling
 from orchestrator.errors import NodeRefused
 from orchestrator.identity.policy import Access
+from orchestrator.model import IntentId
 
 log = logging.getLogger(__name__)
 blueprint = Blueprint("pull", __name__)
@@ -72,7 +73,7 @@ def get_bundle(
     found = _pulling().bundle(g.node_is)
     if isinstance(found, NotYet):
         later = {"Retry-After": f"{found.after:g}"}
-        return models.NotYet(reason=found.reason.sentence), 202, later
+        return _not_yet(found), 202, later
     answer = models.Bundle(
         run=found.run,
         reporter=found.reporter,
@@ -81,6 +82,22 @@ def get_bundle(
         seconds=found.seconds,
     )
     return answer, 200
+
+
+def _not_yet(found: NotYet) -> models.NotYet:
+    new = found.credential
+    return models.NotYet(
+        reason=found.reason.sentence,
+        credential=models.RenewedCredential(id=new.id, file=new.file, content=new.content)
+        if new
+        else None,
+    )
+
+
+@operation(blueprint, "POST", "/pull/credential", Access.NODE, answers={200: models.Taken})
+def take_credential(json: models.TakenBody, query: models.NoQuery) -> models.Taken:
+    """The node has its new credential for its pool in place."""
+    return models.Taken(known=_pulling().took_credential(g.node_is, IntentId(json.id)))
 
 
 @operation(

@@ -23,6 +23,7 @@ class JoinCredential:
     identity: str
     expires_at: float
     drain_key: str = field(default="", repr=False)
+    file: str = ""  # where a host has the token, so that it can be renewed there
 
 
 class BatchPool(Protocol):
@@ -45,6 +46,10 @@ class BatchPool(Protocol):
 
     def join_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
         """A fresh credential for one node, from the deployment's own signing key."""
+        ...
+
+    def credential_seconds(self) -> float:
+        """How long a credential is good; 0 where it need not be renewed."""
         ...
 
     def join_attributes(self) -> Mapping[str, str]:

@@ -30,7 +30,8 @@ from orchestrator.reasons import Reason, reason
 from orchestrator.settings import Pool
 
 JOIN_SCOPES = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
-JOIN_SECONDS = 3600
+# Where the role htcondor_execute puts it; the startd looks there each time it has to show it.
+TOKEN_FILE = "/etc/vacuo/htcondor_execute/secrets/tokens.d/vacuo"  # noqa: S105 - a path
 DRAIN_TOKEN_SECONDS = 300
 CALL_SECONDS = 20.0
 _CHILD = "orchestrator.batch.htcondor_child"
@@ -133,10 +134,15 @@ class HTCondorPool:
             identity=identity,
             scopes=JOIN_SCOPES,
             issued_at=now,
-            lifetime_seconds=JOIN_SECONDS,
+            lifetime_seconds=self._pool.join_token_seconds,
         )
         drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
-        return JoinCredential(token, identity, now + JOIN_SECONDS, drain_key)
+        ends = now + self._pool.join_token_seconds
+        return JoinCredential(token, identity, ends, drain_key, TOKEN_FILE)
+
+    def credential_seconds(self) -> float:
+        # Of a foreign pool too: its administrator puts a new token into the file now and then.
+        return float(self._pool.join_token_seconds)
 
     def join_attributes(self) -> Mapping[str, str]:
         return {
@@ -272,11 +278,11 @@ class HTCondorPool:
             raise Unauthorised(f"Pool {self._pool.name}: {path}: {error.strerror}.") from None
         except jwt.PyJWTError:
             raise Terminal(f"Pool {self._pool.name}: {path} holds no token.") from None
-        expires = float(claims.get("exp", time.time() + JOIN_SECONDS))
+        expires = float(claims.get("exp", time.time() + self._pool.join_token_seconds))
         if expires < time.time():
             raise Unauthorised(f"Pool {self._pool.name}: the token in {path} has expired.")
         drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
-        return JoinCredential(token, str(claims.get("sub", "")), expires, drain_key)
+        return JoinCredential(token, str(claims.get("sub", "")), expires, drain_key, TOKEN_FILE)
 
 
 def explain_job(job: str, pool: str, facts: Mapping[str, Any]) -> tuple[Reason, ...]:

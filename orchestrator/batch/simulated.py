@@ -22,9 +22,7 @@ from orchestrator.model import (
 )
 from orchestrator.reasons import Reason, reason
 from orchestrator.settings import Pool
-from orchestrator.world import SimulatedHost, SimulatedJob, World
-
-CREDENTIAL_SECONDS = 3600.0
+from orchestrator.world import TOKEN_PREFIX, SimulatedHost, SimulatedJob, World
 
 
 class SimulatedPool:
@@ -70,8 +68,12 @@ class SimulatedPool:
 
     def join_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
         self._look()
-        expires = self._world.clock() + CREDENTIAL_SECONDS
-        return JoinCredential("simulated", f"{node}@simulated", expires)
+        expires = self._world.clock() + self._pool.join_token_seconds
+        token = f"{TOKEN_PREFIX}{expires}"
+        return JoinCredential(token, f"{node}@simulated", expires, file="/etc/token")
+
+    def credential_seconds(self) -> float:
+        return float(self._pool.join_token_seconds)
 
     def join_attributes(self) -> Mapping[str, str]:
         return {

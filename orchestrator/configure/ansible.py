@@ -29,17 +29,17 @@ from typing import IO, Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.configure import bundle, run_files, supervisor
+from orchestrator.configure import bundle, run_files, ssh, supervisor
 from orchestrator.configure.base import (
     Bundle,
     HostToConfigure,
     PullOrder,
+    SecretFile,
     TaskEvent,
     TaskStatus,
 )
 from orchestrator.configure.run_events import Progress, redactor
 from orchestrator.configure.run_files import RunSettings
-from orchestrator.configure.ssh import answers
 from orchestrator.errors import Terminal
 from orchestrator.model import UserData
 from orchestrator.settings import Settings
@@ -113,8 +113,11 @@ class AnsibleConfigurator:
     def key_file(self) -> str:
         return str(self._private_key())
 
+    def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
+        ssh.put(host, file, self._private_key())
+
     def answers(self, address: str) -> bool:
-        return answers(address)
+        return ssh.answers(address)
 
     def apply(self, hosts: Sequence[HostToConfigure], run: str) -> Iterator[TaskEvent]:
         """See the port.  A host that must not reach Ansible fails by itself; the others go on."""

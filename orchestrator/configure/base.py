@@ -32,6 +32,14 @@ class HostToConfigure:
     roles: tuple[RoleCall, ...]
 
 
+@dataclass(frozen=True)
+class SecretFile:
+    """A file of a host, for its root alone, by its absolute path."""
+
+    path: str
+    content: str = field(repr=False)
+
+
 class TaskStatus(StrEnum):
     OK = "ok"
     CHANGED = "changed"
@@ -98,6 +106,14 @@ class Configurator(Protocol):
 
     def key_file(self) -> str:
         """The private ssh key that :meth:`bootstrap` lets in, as a path on this machine."""
+        ...
+
+    def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
+        """Replace a file on a host that is configured, whole or not at all, without a run.
+
+        Raises :class:`~orchestrator.errors.Retryable` where the host cannot be reached or does not
+        take it, :class:`~orchestrator.errors.Terminal` for what must not be sent.
+        """
         ...
 
     def answers(self, address: str) -> bool:

@@ -23,6 +23,7 @@ from orchestrator.configure.base import (
     HostToConfigure,
     PullOrder,
     RoleCall,
+    SecretFile,
     TaskEvent,
 )
 from orchestrator.errors import Terminal
@@ -72,6 +73,9 @@ class WithPlaybooks:
 
     def preparation(self, role: str) -> str | None:
         return self._inner.preparation(role)
+
+    def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
+        self._inner.put_secret(host, file)
 
     def key_file(self) -> str:
         return self._inner.key_file()

@@ -24,6 +24,17 @@ CONFIGURE_TASK = "vacuo: services"
 FINISHED_TASK = "vacuo: finished"
 FAILED_TASK = "vacuo: failed"
 
+# Only the keys that we know, only our own key, and an end to what hangs.
+SSH_OPTIONS = (
+    "GlobalKnownHostsFile=/dev/null",
+    "StrictHostKeyChecking=yes",
+    "UpdateHostKeys=no",
+    "IdentitiesOnly=yes",
+    "BatchMode=yes",
+    "ServerAliveInterval=10",
+    "ServerAliveCountMax=3",
+)
+
 _NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,252}")
 _ROLE = re.compile(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*")
 _VARIABLE = re.compile(r"[a-z][a-z0-9_]{0,127}")
@@ -209,13 +220,7 @@ def configuration(settings: RunSettings) -> str:
     ssh = [
         "-F /dev/null",
         f'-o UserKnownHostsFile="{directory / "known_hosts"}"',
-        "-o GlobalKnownHostsFile=/dev/null",
-        "-o StrictHostKeyChecking=yes",
-        "-o UpdateHostKeys=no",
-        "-o IdentitiesOnly=yes",
-        "-o BatchMode=yes",
-        "-o ServerAliveInterval=10",
-        "-o ServerAliveCountMax=3",
+        *(f"-o {option}" for option in SSH_OPTIONS),
     ]
     plugins = (
         f"strategy_plugins = {settings.strategy_plugins}\n" if settings.strategy_plugins else ""

@@ -11,9 +11,11 @@ from orchestrator.configure.base import (
     Bundle,
     HostToConfigure,
     PullOrder,
+    SecretFile,
     TaskEvent,
     TaskStatus,
 )
+from orchestrator.errors import Retryable
 from orchestrator.model import InstanceState, UserData
 from orchestrator.world import SimulatedHost, World
 
@@ -45,6 +47,15 @@ class SimulatedConfigurator:
     def key_file(self) -> str:
         return ""
 
+    def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
+        with self._world.lock:
+            self._world.advance()
+            there = self._at(host.address)
+            gone = there is None or there.state is not InstanceState.RUNNING
+            if there is None or gone or self._world.faults.hosts_unreachable:
+                raise Retryable(f"Node {host.node} cannot be reached.")
+            self._world.take_credential(there, file.content)
+
     def answers(self, address: str) -> bool:
         with self._world.lock:
             self._world.advance()
@@ -70,10 +81,17 @@ class SimulatedConfigurator:
                 )
             host.configured_at = now
             host.idle_seconds = _idle_seconds(wanted)
+            for token in _texts(wanted):
+                self._world.take_credential(host, token)
             return TaskEvent(wanted.node, now, role, "configure", TaskStatus.FINISHED)
 
     def _at(self, address: str) -> SimulatedHost | None:
         return next((h for h in self._world.hosts.values() if h.address == address), None)
+
+
+def _texts(host: HostToConfigure) -> list[str]:
+    values = [value for call in host.roles for value in call.variables.values()]
+    return [value for value in values if isinstance(value, str)]
 
 
 def _idle_seconds(host: HostToConfigure) -> float | None:

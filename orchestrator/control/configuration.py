@@ -13,7 +13,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.configure.base import HostToConfigure, RoleCall, TaskStatus
+from orchestrator.configure.base import HostToConfigure, RoleCall, SecretFile, TaskStatus
+from orchestrator.control.granting import granted
 from orchestrator.control.ports import Ports
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.tell import tell
@@ -27,6 +28,7 @@ from orchestrator.control.values import (
 )
 from orchestrator.errors import PortError, Retryable, Terminal
 from orchestrator.model import (
+    Action,
     ConfigureNodes,
     Deployment,
     DeploymentId,
@@ -39,6 +41,7 @@ from orchestrator.model import (
     NodeState,
     Outcome,
     OutcomeKind,
+    RenewCredential,
     RunState,
     Service,
     UserData,
@@ -93,6 +96,20 @@ class Configuration:
         names = {node.name for node in own}
         left = replace(action, nodes=tuple(name for name in action.nodes if name not in names))
         self._threads.submit(self._run, deployment, nodes, intent, left)
+
+    def leaves_to_node(self, action: Action, nodes: Mapping[NodeName, Node]) -> bool:
+        """Whether the node of the action carries it out by itself."""
+        return isinstance(action, RenewCredential) and self.pulling.does(nodes[action.node])
+
+    def renew_credential(self, deployment: DeploymentId, node: Node) -> None:
+        """Put a fresh credential on the node, whose services find it there by themselves."""
+        pool = self._ports.pools.get(node.pool) if node.pool else None
+        if pool is None:
+            raise Terminal(f"The server has no pool named {node.pool}.")
+        credential = pool.join_credential(deployment, node.name)
+        host = HostToConfigure(node.name, node.address or "", self._known_host_keys(node), ())
+        file = SecretFile(credential.file, f"{credential.token}\n")
+        self._ports.configurator.put_secret(host, file)
 
     def _run(
         self,
@@ -218,6 +235,12 @@ class Configuration:
 
     def _host_keys(self, node: Node) -> tuple[str, ...]:
         if node.instance is None:
+    def _known_host_keys(self, node: Node) -> tuple[str, ...]:
+        """Those that the site tells at once: a pass does not wait for them."""
+        if node.instance is None:
+            return ()
+        return tuple(self._ports.providers[node.site].host_keys(node.instance))
+
             return ()
         provider = self._ports.providers[node.site]
         for _ in range(HOST_KEY_TRIES):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from orchestrator.control.credentials import is_given_one
 from orchestrator.control.lifecycle import CONFIGURED, LIVE, configure
 from orchestrator.control.planning import Pass
 from orchestrator.control.refresh import refresh
@@ -61,7 +62,13 @@ def _new_hosts(work: Pass) -> list[NodeName]:
         if group.name not in digests:
             digests[group.name] = work.digest(group)
         entered = configure(node, digests[group.name] or "", work.now)
-        work.after[node.name] = replace(entered, uses=addresses, roles=_roles(group))
+        work.after[node.name] = replace(
+            entered,
+            uses=addresses,
+            roles=_roles(group),
+            credential_at=work.now if is_given_one(group) else 0.0,
+            renewal_at=0.0,
+        )
         names.append(node.name)
     return names
 

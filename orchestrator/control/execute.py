@@ -31,6 +31,7 @@ from orchestrator.model import (
     NodeName,
     Outcome,
     OutcomeKind,
+    RenewCredential,
     Reschedule,
     RevokeCredentials,
 )
@@ -72,6 +73,8 @@ class Executor:
         for intent in intents:
             if isinstance(intent.action, ConfigureNodes):
                 self._configuration.start(deployment, nodes, intent, intent.action)
+            elif self._configuration.leaves_to_node(intent.action, by_name):
+                continue  # the node asks for it, and says when it has it
             else:
                 waiting.append(self._threads.submit(self._one, deployment, by_name, intent))
         for future in waiting:
@@ -102,6 +105,8 @@ class Executor:
                 pool = nodes[name].pool
                 if pool:
                     self._ports.pools[pool].drain(deployment.id, name)
+            case RenewCredential(name):
+                self._configuration.renew_credential(deployment.id, nodes[name])
             case Reschedule(pool):
                 self._ports.pools[pool].reschedule()
             case RevokeCredentials(pool):

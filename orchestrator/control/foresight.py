@@ -31,6 +31,7 @@ from orchestrator.model import (
     Plan,
     PoolName,
     Quota,
+    RenewCredential,
     RevokeCredentials,
     Run,
     RunState,
@@ -42,6 +43,7 @@ STEP_SECONDS = 0.01
 # A plan must not keep a person waiting: a pass costs what its nodes cost.
 _MOST_WORK = 30_000
 _FEWEST_PASSES, _MOST_PASSES = 40, 400
+_DONE = Outcome(OutcomeKind.DONE)
 
 
 @dataclass
@@ -110,7 +112,11 @@ def _step(seen: Seen, nodes: Mapping[NodeName, Node], actions: Iterable[Action])
         machines={pool: _machines(pool, m, nodes) for pool, m in seen.machines.items()},
         reachable=frozenset(nodes),
         runs=runs,
-        creates={**seen.creates, **{n.name: Outcome(OutcomeKind.DONE) for n in created}},
+        renewals={
+            **seen.renewals,
+            **{a.node: _DONE for a in actions if isinstance(a, RenewCredential)},
+        },
+        creates={**seen.creates, **{n.name: _DONE for n in created}},
         revoked=seen.revoked | revoked,
     )
 

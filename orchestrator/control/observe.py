@@ -93,6 +93,7 @@ class Observer:
         runs = self._repository.runs(deployment.id, self._holder, now)
         creates = self._repository.creates(deployment.id, self._holder)
         deletes = self._repository.deletes(deployment.id, self._holder)
+        renewals = self._repository.renewals(deployment.id, self._holder)
         living = [node for node in nodes if node.state is not NodeState.GONE]
         pools = {g.pool for g in deployment.spec.groups if g.pool} | {
             n.pool for n in living if n.pool
@@ -116,6 +117,8 @@ class Observer:
             runs=runs,
             creates=creates,
             deletes=deletes,
+            renewals=renewals,
+            credential_seconds={p: self._ports.pools[p].credential_seconds() for p in machines},
             revoked=self._revoked(deployment),
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.control import renewal, scaling
 from orchestrator.control.configuring import configure_ready
+from orchestrator.control.credentials import renew_credentials
 from orchestrator.control.growth import grow, room
 from orchestrator.control.lifecycle import LIVE, Sight, advance, retire
 from orchestrator.control.planning import Pass, alive
@@ -53,6 +54,7 @@ def make_plan(
         for group in reversed(groups):
             _scale(work, group)
     configure_ready(work)
+    renew_credentials(work)
     _reap_orphans(work)
     status, why = standing(work)
     changed = tuple(n for n in work.after.values() if n != work.before.get(n.name))

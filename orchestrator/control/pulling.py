@@ -16,6 +16,7 @@ nothing, and the node just asks again.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import logging
 import secrets
@@ -28,7 +29,7 @@ from orchestrator.control.ports import Ports
 from orchestrator.control.tell import tell
 from orchestrator.control.told import event_of
 from orchestrator.control.values import Unresolved
-from orchestrator.errors import Conflict, PortError, Retryable
+from orchestrator.errors import Conflict, LeaseLost, PortError, Retryable
 from orchestrator.model import (
     Deployment,
     DeploymentId,
@@ -38,6 +39,8 @@ from orchestrator.model import (
     Node,
     NodeName,
     NodeState,
+    Outcome,
+    OutcomeKind,
     RunState,
     UserData,
 )
@@ -66,11 +69,22 @@ class HandedOut:
 
 
 @dataclass(frozen=True)
+class Renewed:
+    """A new credential for the node's pool and where it belongs; ``id`` says that it is there."""
+
+    id: IntentId
+    file: str
+    content: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class NotYet:
-    """There is no bundle now; the node may ask again after ``after`` seconds."""
+    """There is no bundle now; the node may ask again after ``after`` seconds.  A credential that
+    is due comes with it."""
 
     reason: Reason
     after: float
+    credential: Renewed | None = None
 
 
 class Pulling:
@@ -150,7 +164,7 @@ class Pulling:
             return NotYet(reason("pull-nothing", node=who.node), LATER_SECONDS)
         run = self._repository.offered(who, self._clock())
         if run is None:
-            return _nothing_to_do(node)
+            return replace(_nothing_to_do(node), credential=self._renewal(who, node))
         try:
             host = self._host_of(deployment, nodes, node, ())
             bundle = self._ports.configurator.bundle(host)
@@ -165,6 +179,31 @@ class Pulling:
             return _nothing_to_do(node)
         archive = base64.b64encode(bundle.archive).decode()
         return HandedOut(run.intent, reporter, archive, bundle.sha256, site.run_seconds)
+
+    def _renewal(self, who: Enrolled, node: Node) -> Renewed | None:
+        """The credential that was decided for the node, made now and kept nowhere."""
+        intent = self._repository.open_renewal(who)
+        pool = self._ports.pools.get(node.pool) if node.pool else None
+        if intent is None or pool is None:
+            return None
+        try:
+            credential = pool.join_credential(who.deployment, who.node)
+        except PortError as error:
+            self._settle(who, intent, Outcome(OutcomeKind.FAILED, str(error)))
+            return None
+        return Renewed(intent, credential.file, f"{credential.token}\n")
+
+    def took_credential(self, who: Enrolled, id: IntentId) -> bool:
+        """The node has put its new credential where it belongs; False for one that is not due."""
+        if self._repository.open_renewal(who) != id:
+            return False
+        self._settle(who, id, Outcome(OutcomeKind.DONE))
+        return True
+
+    def _settle(self, who: Enrolled, id: IntentId, outcome: Outcome) -> None:
+        with contextlib.suppress(LeaseLost):  # another request of the node came first
+            self._repository.finish(id, outcome, self._clock())
+        self._wake(who.deployment)
 
     def report(
         self, run: PullRun, first: int, tasks: Sequence[TaskEvent], host_keys: Sequence[str]

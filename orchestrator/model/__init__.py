@@ -13,6 +13,7 @@ from orchestrator.model.decided import (
     DrainNode,
     Intent,
     Plan,
+    RenewCredential,
     Reschedule,
     RevokeCredentials,
 )
@@ -112,6 +113,7 @@ __all__ = [
     "Requirements",
     "Reschedule",
     "RevokeCredentials",
+    "RenewCredential",
     "Run",
     "RunState",
     "Seen",

@@ -32,6 +32,13 @@ class ConfigureNodes:
 
 
 @dataclass(frozen=True)
+class RenewCredential:
+    """Give the host a new credential for its pool, well before the one it has ends."""
+
+    node: NodeName
+
+
+@dataclass(frozen=True)
 class Reschedule:
     """Ask the pool's schedds to look for a match now, because a machine has arrived."""
 
@@ -61,7 +68,13 @@ class RevokeCredentials:
 
 
 Action = (
-    CreateInstance | ConfigureNodes | Reschedule | DrainNode | DeleteInstance | RevokeCredentials
+    CreateInstance
+    | ConfigureNodes
+    | RenewCredential
+    | Reschedule
+    | DrainNode
+    | DeleteInstance
+    | RevokeCredentials
 )
 
 

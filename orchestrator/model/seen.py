@@ -226,4 +226,6 @@ class Seen:
     runs: Mapping[NodeName, Run] = field(default_factory=dict)
     creates: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
     deletes: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
+    renewals: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
+    credential_seconds: Mapping[PoolName, float] = field(default_factory=dict)  # their lifetimes
     revoked: frozenset[PoolName] = frozenset()  # pools that forgot the deployment's credentials

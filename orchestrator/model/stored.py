@@ -57,6 +57,8 @@ class Node:
     asks for what only another host can give.  ``configured_as`` is the digest of the configuration
     that its last run was decided for; ``refreshing`` says that such a run goes on, or is tried
     again, while the node is in service, and ``failed_refreshes`` how often it failed in a row.
+    ``credential_at`` is a time before which the host's credential for its pool was surely not
+    issued (0: it has none), ``renewal_at`` when another was decided whose arrival is not known.
     """
 
     name: NodeName
@@ -87,6 +89,8 @@ class Node:
     roles: tuple[str, ...] = ()  # those that were run on it
     refreshing: bool = False
     failed_refreshes: int = 0
+    credential_at: float = 0.0
+    renewal_at: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from orchestrator.model import (
     DeleteInstance,
     DrainNode,
     Join,
+    RenewCredential,
     Reschedule,
     RevokeCredentials,
     Token,
@@ -37,6 +38,7 @@ ACTIONS: dict[str, type[Action]] = {
     for kind in (
         CreateInstance,
         ConfigureNodes,
+        RenewCredential,
         Reschedule,
         DrainNode,
         DeleteInstance,

@@ -21,6 +21,7 @@ from orchestrator.model import (
     NodeState,
     Outcome,
     OutcomeKind,
+    RenewCredential,
     Run,
     RunState,
 )
@@ -199,6 +200,21 @@ def last_outcomes(
             why = "the server that asked for it stopped before it had an answer"
             found[NodeName(row.node)] = Outcome(OutcomeKind.UNKNOWN, why)
     return found
+
+
+def open_renewal(connection: Connection, id: DeploymentId, node: NodeName) -> IntentId | None:
+    query = (
+        select(intents.c.id, intents.c.finished_at)
+        .where(
+            intents.c.deployment == id,
+            intents.c.kind == RenewCredential.__name__,
+            intents.c.node == node,
+        )
+        .order_by(intents.c.number.desc())
+        .limit(1)
+    )
+    row = connection.execute(query).first()
+    return IntentId(row.id) if row and row.finished_at is None else None
 
 
 def prune(connection: Connection, before: float) -> None:

@@ -289,6 +289,67 @@ def test_revoked_machines_do_not_come_back(world: HTCondorWorld) -> None:
     assert machine(world, NodeName("goes")) is None
 
 
+def restart_collector(world: HTCondorWorld) -> None:
+    assert world.condor.execute("condor_off", "-fast", "-collector")[0] == 0
+    # The master starts it again by itself after a while; it is asked to at once.
+    eventually(lambda: world.condor.execute("condor_on", "-collector")[0] == 0, "its restart")
+
+
+def test_a_host_whose_token_was_renewed_survives_a_restart_of_the_collector(
+    world: HTCondorWorld, tmp_path: Path
+) -> None:
+    """Two machines with tokens that end soon; one gets the next as Vacuo would give it."""
+    brief = pool_with(world.condor, tmp_path / "brief", join_token_seconds=30)
+    kept, left = NodeName("kept"), NodeName("left")
+    try:
+        credentials = {node: brief.join_credential(world.deployment, node) for node in (kept, left)}
+        for node, credential in credentials.items():
+            world.start_machine(node, credential=credential)
+        for node in credentials:
+            joined(world, node)
+        job = world.submit(cores=2)
+        other = world.submit(cores=2)
+        eventually(lambda: world.states(job) + world.states(other) == ["running"] * 2, "the jobs")
+        ends = max(credential.expires_at for credential in credentials.values())
+        eventually(lambda: time.time() > ends + 1, "the end of the first tokens")
+        assert {machine.node for machine in world.pool.machines()} >= {kept, left}
+        world.startds[kept].renew(world.pool.join_credential(world.deployment, kept).token)
+        restart_collector(world)
+        back = joined(world, kept)
+        assert back.jobs == 1
+        assert machine(world, left) is None
+        schedds = ("condor_status", "-schedd", "-af", "Name")
+        eventually(lambda: world.condor.execute(*schedds)[1].strip(), "the schedd being known")
+        assert world.states(job) + world.states(other) == ["running"] * 2
+    finally:
+        brief.close()
+
+
+@pytest.mark.parametrize("trick", ["another node", "after revocation", "after its end"])
+def test_a_stolen_token_lets_nobody_in(world: HTCondorWorld, tmp_path: Path, trick: str) -> None:
+    """What a thief of a token has of it, on a machine of their own."""
+    brief = pool_with(world.condor, tmp_path / "brief", join_token_seconds=10)
+    thief = NodeName("thief")
+    try:
+        whose = NodeName("victim") if trick == "another node" else thief
+        credential = brief.join_credential(world.deployment, whose)
+        if trick == "after revocation":
+            world.pool.revoke(world.deployment)
+        if trick == "after its end":
+            eventually(lambda: time.time() > credential.expires_at + 1, "its end")
+        world.start_machine(thief, credential=credential)
+        if trick == "another node":
+            name = f'VacuoNode == "{thief}" && VacuoDeployment == "{world.deployment}"'
+            show = ("condor_status", "-const", name, "-af", "Name")
+            eventually(lambda: world.condor.execute(*show)[1], "its ad")
+        else:
+            refused = world.startds[thief]
+            eventually(lambda: "AUTHENTICATE" in refused.log("StartLog"), "its refusal")
+        assert machine(world, thief) is None
+    finally:
+        brief.close()
+
+
 def test_the_token_is_in_no_process_argument(condor_pool: CondorPool, tmp_path: Path) -> None:
     pool = HTCondorPool(Pool.model_validate(condor_pool.settings().model_dump()), tmp_path)
     try:

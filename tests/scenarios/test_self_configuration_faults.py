@@ -13,9 +13,9 @@ from story import SITE, Crash, Story, workers
 
 from orchestrator.configure.base import TaskEvent, TaskStatus
 from orchestrator.control.ports import PullSite
-from orchestrator.control.pulling import HandedOut, Pulling
+from orchestrator.control.pulling import HandedOut, NotYet, Pulling
 from orchestrator.model import InstanceState, NodeState
-from orchestrator.world import SimulatedHost
+from orchestrator.world import TOKEN_PREFIX, SimulatedHost
 
 STEPS = 240  # more calls than the story below makes until the host has joined
 URL = "https://vacuo.example.org"
@@ -47,6 +47,10 @@ class Agent:
         who = pulling.node_of(self._secret)
         found = pulling.bundle(who) if who else None
         self._bundle = found if isinstance(found, HandedOut) else None
+        if who and isinstance(found, NotYet) and found.credential:
+            token = found.credential.content.strip()
+            self._host.credential_until = float(token.removeprefix(TOKEN_PREFIX))
+            pulling.took_credential(who, found.credential.id)
 
     def _report(self, pulling: Pulling, bundle: HandedOut) -> None:
         self._host.configured_at, self._host.idle_seconds = self._now(), 20.0

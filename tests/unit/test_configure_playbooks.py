@@ -13,7 +13,14 @@ import pytest
 import yaml
 
 from orchestrator.configure import run_files
-from orchestrator.configure.base import Bundle, HostToConfigure, PullOrder, RoleCall, TaskEvent
+from orchestrator.configure.base import (
+    Bundle,
+    HostToConfigure,
+    PullOrder,
+    RoleCall,
+    SecretFile,
+    TaskEvent,
+)
 from orchestrator.configure.playbooks import ROLE, WithPlaybooks, pins, role_files
 from orchestrator.errors import Terminal
 from orchestrator.model import NodeName, UserData
@@ -73,6 +80,9 @@ class Inner:
 
     def preparation(self, role: str) -> str | None:
         return None
+
+    def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
+        self.hosts.append(host)
 
     def key_file(self) -> str:
         return ""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.control.credentials import IN_POOL
 from orchestrator.control.growth import ceiling
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.plan import make_plan
@@ -37,6 +38,7 @@ from orchestrator.model import (
     PoolName,
     Principal,
     Quota,
+    RenewCredential,
     Requirements,
     Run,
     RunState,
@@ -47,6 +49,7 @@ from orchestrator.model import (
 from orchestrator.reasons import reason
 
 NOW = 1_000_000.0
+CREDENTIAL_FAILED = "credential-renewal-failed"
 SITE, POOL = SiteName("site"), PoolName("pool")
 WORKER, CACHE = GroupName("worker"), GroupName("cache")
 ID = DeploymentId("0123456789")
@@ -105,6 +108,8 @@ def nodes(draw: st.DrawFn) -> list[Node]:
             failed_refreshes=draw(st.sampled_from([0, 3])),
             uses=draw(st.sampled_from([(), ("192.0.2.1",), ("192.0.2.9",)])),
             flavour=draw(st.sampled_from(["any", "another"])),
+            credential_at=NOW - draw(st.sampled_from([0, 100, 2000, 4000])),
+            renewal_at=draw(st.sampled_from([0.0, NOW - 5, NOW - 400])),
         )
         for name in draw(st.lists(st.sampled_from(NAMES), unique=True))
     ]
@@ -116,6 +121,11 @@ def instance(name: NodeName, state: InstanceState) -> Instance:
 
 def machine(name: NodeName, jobs: int) -> Machine:
     return Machine(name, name, ID, 2, 2 - jobs, 2048, 2048 - 1024 * jobs, jobs)
+
+
+def outcomes() -> st.SearchStrategy:
+    each = st.sampled_from(list(OutcomeKind)).map(lambda kind: Outcome(kind, "why"))
+    return st.dictionaries(st.sampled_from(NAMES), each)
 
 
 @st.composite
@@ -148,10 +158,9 @@ def seen(draw: st.DrawFn) -> Seen:
             name: Run(name, draw(st.integers(0, 3)), draw(st.sampled_from(list(RunState))))
             for name in draw(st.sets(st.sampled_from(NAMES)))
         },
-        creates={
-            name: Outcome(draw(st.sampled_from(list(OutcomeKind))), "why")
-            for name in draw(st.sets(st.sampled_from(NAMES)))
-        },
+        creates=draw(outcomes()),
+        renewals=draw(outcomes()),
+        credential_seconds={POOL: 3600.0},
     )
 
 
@@ -305,6 +314,23 @@ def test_an_instance_that_nobody_knows_is_reaped_at_once(wish, before, sight) ->
     sight = replace(sight, instances={SITE: Observed.fresh((stranger,), NOW)})
     plan = make_plan(wish, before, sight, NOW, PATIENCE)
     assert stranger.id in {a.instance for a in plan.actions if isinstance(a, DeleteInstance)}
+
+
+@many
+@given(wishes, nodes(), seen())
+def test_a_credential_is_renewed_before_its_end_or_somebody_is_told(wish, before, sight) -> None:
+    plan = make_plan(wish, before, sight, NOW, PATIENCE)
+    renewed = [a.node for a in plan.actions if isinstance(a, RenewCredential)]
+    assert len(renewed) == len(set(renewed))
+    told = " ".join(why.sentence for why in plan.reasons if why.code == CREDENTIAL_FAILED)
+    for node in after(before, plan).values():
+        if node.name in renewed:
+            assert node.renewal_at == NOW
+            assert node.state in IN_POOL
+            assert node.pool
+        reached = node.state in IN_POOL and node.pool and node.instance and node.address
+        if reached and node.credential_at + 3600 <= NOW and node.credential_at:
+            assert node.name in renewed or f"Node {node.name} " in told or node.renewal_at
 
 
 @many

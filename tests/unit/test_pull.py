@@ -17,11 +17,19 @@ from typing import Any
 import pytest
 from api_world import SITE, ApiWorld
 
+from orchestrator.batch.htcondor import TOKEN_FILE
 from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import HostToConfigure, PullOrder, RoleCall
 from orchestrator.control.ports import PullSite
 from orchestrator.errors import Terminal
-from orchestrator.model import DeploymentId, EventKind, NodeName, NodeState, RunState
+from orchestrator.model import (
+    DeploymentId,
+    EventKind,
+    NodeName,
+    NodeState,
+    RenewCredential,
+    RunState,
+)
 from orchestrator.settings import Settings
 
 HOUR = 3600.0
@@ -453,3 +461,60 @@ def test_settings_refuse_bundles_without_https() -> None:
     assert ours.pull_url(ours.sites[0]) == "https://x.example"
     with pytest.raises(ValidationError):
         Settings.model_validate({"sites": [{**site, "pull_url": "ftp://x.example/"}]})
+
+
+# --- the next credential for its pool -------------------------------------------------------------
+
+
+def test_a_node_is_given_its_next_credential_until_it_says_that_it_has_it(pulled: Pulled) -> None:
+    bundle = pulled.configuring()
+    pulled.report(bundle["reporter"], done("finished"))
+    pulled.world.passes(pulled.id, 8)
+    assert "credential" not in (pulled.fetch().json or {}) or not pulled.fetch().json["credential"]
+    decided = replace(pulled.node, credential_at=pulled.world.now - HOUR)
+    due = _decide(pulled, decided)
+    first, again = pulled.fetch().json["credential"], pulled.fetch().json["credential"]
+    assert first["id"] == again["id"] == due
+    assert first["file"].startswith("/")
+    taken = [pulled.ask("POST", "/pull/credential", pulled.secret, {"id": due}) for _ in range(2)]
+    assert [answer.json for answer in taken] == [{"known": True}, {"known": False}]
+    assert not pulled.fetch().json.get("credential")
+    stored = b"".join(
+        path.read_bytes() for path in pulled.world.settings.data_directory.glob("vacuo.db*")
+    )
+    assert first["content"].strip().encode() not in stored
+
+
+def test_nobody_else_gets_or_acknowledges_a_nodes_credential(pulled: Pulled) -> None:
+    pulled.configuring()
+    due = _decide(pulled, pulled.node)
+    other = ("x" * 43, pulled.credential)
+    for token in other:
+        answer = pulled.ask("POST", "/pull/credential", token, {"id": due})
+        assert answer.status_code == 401
+    wrong = pulled.ask("POST", "/pull/credential", pulled.secret, {"id": "0" * 32})
+    assert wrong.json == {"known": False}
+
+
+def _decide(pulled: Pulled, node: Any) -> str:
+    """A renewal, as the planner would decide it."""
+    repository, now = pulled.world.repository, pulled.world.now
+    found = repository.deployment(pulled.id)
+    lease = repository.acquire(pulled.id, "test", 60.0, now)
+    (intent,) = repository.save(
+        lease,
+        generation=found.generation,
+        status=found.status,
+        status_reason=None,
+        reasons=(),
+        now=now,
+        nodes=[node],
+        actions=[RenewCredential(node.name)],
+    )
+    repository.release(lease)
+    return str(intent.id)
+
+
+def test_the_token_is_renewed_where_the_role_puts_it() -> None:
+    tasks = Path(__file__).parents[2] / "ansible/roles/htcondor_execute/tasks/present.yml"
+    assert f"dest: {TOKEN_FILE}\n" in tasks.read_text()

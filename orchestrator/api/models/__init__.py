@@ -25,9 +25,12 @@ from orchestrator.api.models.enrolment import (
     Enrolled,
     EnrolmentBody,
     NotYet,
+    RenewedCredential,
     ReportBody,
     Reported,
     ReportedTask,
+    Taken,
+    TakenBody,
 )
 from orchestrator.api.models.plans import (
     Candidate,
@@ -136,9 +139,12 @@ __all__ = [
     "ResourcesQuery",
     "Service",
     "SiteQuota",
+    "RenewedCredential",
     "Ssh",
     "SubmissionBody",
     "Validated",
     "Wire",
     "plan_schema",
 ]
+    "Taken",
+    "TakenBody",

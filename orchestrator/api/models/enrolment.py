@@ -48,8 +48,25 @@ class Enrolled(Answer):
     node: str
 
 
+class RenewedCredential(Answer):
+    id: str
+    file: str
+    content: str
+
+
 class NotYet(Answer):
     reason: str
+    credential: RenewedCredential | None = None
+
+
+class TakenBody(Wire):
+    """Which credential a node has put where it belongs."""
+
+    id: str = Field(pattern=r"^[0-9a-f]{32}$")
+
+
+class Taken(Answer):
+    known: bool
 
 
 class Bundle(Answer):
