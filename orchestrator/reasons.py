@@ -183,6 +183,13 @@ REGISTRY: dict[str, ReasonText] = {
         "A pass over the deployment failed ({why}) and is tried again in {seconds} s.",
         "vacuo server config",
     ),
+    "callback-failed": ReasonText(
+        "The callback for {status} was not taken ({why}); it is called again for a day at most."
+    ),
+    "callback-given-up": ReasonText(
+        "The callback for {status} was never taken ({why}) and is called no more.",
+        "vacuo status {deployment}",
+    ),
     "engine-stopped": ReasonText(
         "The control loop of this server does not run, so nothing is created or deleted.",
         "restart the server: vacuo server",

@@ -64,6 +64,14 @@ def checks(query: models.NoQuery) -> models.Checks:
     return models.Checks(checks=[present.check(check) for check in orchestrator().checks()])
 
 
+@operation(
+    blueprint, "GET", "/.well-known/jwks.json", Access.PUBLIC, answers={200: "application/json"}
+)
+def get_keys() -> Response:
+    """The public key of what this server signs: its callbacks."""
+    return jsonify(services().signer.public)
+
+
 @operation(blueprint, "GET", "/openapi.json", Access.PUBLIC, answers={200: "application/json"})
 def get_openapi() -> Response:
     """This description."""

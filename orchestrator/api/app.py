@@ -25,6 +25,7 @@ from orchestrator.control.service import Orchestrator
 from orchestrator.errors import NotFound
 from orchestrator.identity.issuer import DevelopmentIssuer
 from orchestrator.identity.policy import Access, access_of, visible, without_policy
+from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import Deployment, DeploymentId
 
@@ -63,7 +64,13 @@ def create_app(
     app = _App("vacuo", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 2 * settings.limits.template_bytes + _BODY_SLACK
     issuers = (*settings.issuers, *((issuer.issuer,) if issuer else ()))
-    Services(orchestrator, validator, threading.BoundedSemaphore(streams), issuers).attach(app)
+    Services(
+        orchestrator,
+        validator,
+        threading.BoundedSemaphore(streams),
+        issuers,
+        Signer.of(settings),
+    ).attach(app)
     problems.register(app)
     app.before_request(_begin)
     app.before_request(_admit)

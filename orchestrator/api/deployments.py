@@ -16,7 +16,7 @@ from orchestrator.api.requests import (
     too_large,
 )
 from orchestrator.api.specification import operation
-from orchestrator.control.service import Submission
+from orchestrator.control.service import Orchestrator, Submission
 from orchestrator.errors import UserError
 from orchestrator.identity.policy import (
     Access,
@@ -92,9 +92,14 @@ def _if_match() -> int | None:
 
 
 def _shown(found: Deployment) -> models.Deployment:
-    control = orchestrator()
+    return shown(orchestrator(), found)
+
+
+def shown(control: Orchestrator, found: Deployment) -> models.Deployment:
+    """The deployment as GET answers it, and as callbacks are told of it."""
     nodes = control.repository.nodes(found.id)
-    return present.deployment(found, nodes, control.group_states(found.id), base())
+    base = control.settings.url.rstrip("/")
+    return present.deployment(found, nodes, control.group_states(found.id), base)
 
 
 @operation(

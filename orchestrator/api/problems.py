@@ -60,6 +60,11 @@ CODES: dict[str, Code] = {
         "The template takes too much to read",
         "Reading it took more time or memory than one template may.",
     ),
+    "callback-refused": Code(
+        400,
+        "The callback cannot be called",
+        "It has to be an https address of a host that the administrator has listed in `callbacks`.",
+    ),
     "template-failed": Code(
         500,
         "The template cannot be read, by a fault of Vacuo",

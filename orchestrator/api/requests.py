@@ -17,6 +17,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from orchestrator.control.service import Orchestrator
 from orchestrator.errors import UserError
 from orchestrator.identity.claims import Caller
+from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import Deployment
 from orchestrator.settings import Issuer
@@ -30,13 +31,14 @@ class Services:
     """What the views work with, one for each application.
 
     ``closing`` ends every event stream when it is set; ``streams`` counts the places for them;
-    ``issuers`` are all that tokens are taken of, the built-in one too.
+    ``issuers`` are all that tokens are taken of, the built-in one too; ``signer`` signs callbacks.
     """
 
     orchestrator: Orchestrator
     validator: TokenValidator
     streams: threading.BoundedSemaphore
     issuers: tuple[Issuer, ...]
+    signer: Signer
     closing: threading.Event = field(default_factory=threading.Event)
 
     def attach(self, app: Flask) -> None:

@@ -21,9 +21,11 @@ from gunicorn.app.base import BaseApplication
 
 from orchestrator import logs
 from orchestrator.api.app import create_app
+from orchestrator.api.deployments import shown
 from orchestrator.api.requests import Services
 from orchestrator.configure.playbooks import pins
 from orchestrator.control import assembly
+from orchestrator.control.callbacks import Callbacks, guard
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.engine import InProcessEngine
 from orchestrator.control.execute import Executor
@@ -35,6 +37,7 @@ from orchestrator.errors import StoreUnavailable, UserError, VacuoError
 from orchestrator.identity import issuer as development
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import DeploymentId, Event, EventKind
+from orchestrator.outbound import Outbound
 from orchestrator.reasons import reason
 from orchestrator.settings import Settings, check_files
 from orchestrator.store.lock import ServerLock
@@ -57,6 +60,7 @@ class Running:
     orchestrator: Orchestrator
     engine: InProcessEngine
     housekeeping: Housekeeping
+    callbacks: Callbacks
     executor: Executor
     observer: Observer
     compiler: Compiler
@@ -67,6 +71,7 @@ class Running:
         them LOST and runs them again."""
         Services.of(self.app).closing.set()
         self.housekeeping.stop()
+        self.callbacks.stop()
         self.engine.stop()
         self.executor.close()
         self.observer.close()
@@ -108,12 +113,20 @@ def assemble(settings: Settings) -> Running:
     validator = TokenValidator(settings.issuers, own=issuer)
     app = create_app(orchestrator, validator, issuer)
     housekeeping = Housekeeping(ports, repository)
+    callbacks = Callbacks(
+        repository,
+        Outbound(guard(settings.callbacks)),
+        Services.of(app).signer,
+        lambda told: shown(orchestrator, told).model_dump_json().encode(),
+        seconds=settings.callbacks.seconds,
+    )
     engine.start()
     housekeeping.start()
+    callbacks.start()
     for id in repository.to_work_on():
         engine.wake(id)
     return Running(
-        app, orchestrator, engine, housekeeping, executor, observer, compiler, repository
+        app, orchestrator, engine, housekeeping, callbacks, executor, observer, compiler, repository
     )
 
 

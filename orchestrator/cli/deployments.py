@@ -50,7 +50,7 @@ def up(
     ] = None,
     callback: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Kept and shown; not called yet."),
+        typer.Option(metavar="URL", help="Called when the status changes."),
     ] = None,
     key: Annotated[
         str | None,

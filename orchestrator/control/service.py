@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from orchestrator.control import callbacks
 from orchestrator.control.explain import (
     Explanation,
     GroupState,
@@ -139,6 +140,7 @@ class Orchestrator:
         return stored
 
     def _wished(self, owner: Principal, submission: Submission, now: float) -> Deployment:
+        callbacks.refuse(self.settings.callbacks, submission.callback)
         return Deployment(
             id=DeploymentId("preview"),
             owner=owner,
@@ -161,6 +163,7 @@ class Orchestrator:
         wish could never come true; :class:`orchestrator.errors.ChangedMeanwhile` where
         ``generation`` is given and is not that of the wish as it stands.
         """
+        callbacks.refuse(self.settings.callbacks, submission.callback)
         current = self.repository.deployment(id)
         spec = self.validate(submission)
         if not current.deleting:

@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, make_response, render_template_string, request
 from joserfc import jwt
-from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from orchestrator.errors import UserError
@@ -38,10 +37,10 @@ from orchestrator.identity.issuer_grants import (
 )
 from orchestrator.identity.keys import LocalKeys
 from orchestrator.identity.policy import Access, access
+from orchestrator.identity.signing import ALGORITHM, signing_key
 from orchestrator.outbound import is_loopback
 from orchestrator.settings import Issuer, Settings
 
-ALGORITHM = "ES256"
 CLI_CLIENT = "vacuo-cli"
 SCRIPT_CLIENT = "vacuo-scripts"
 DEFAULT_USER = "developer"
@@ -142,7 +141,7 @@ def build(settings: Settings, clock: Callable[[], float] = time.time) -> Develop
         jwks_uri=f"{base}/issuer/jwks",
         client_id=CLI_CLIENT,
     )
-    key = _signing_key(directory / "key.json")
+    key = signing_key(directory / "key.json", "all who are logged in log in again")
     kid = key.thumbprint()
     public = {"keys": [{**key.as_dict(private=False), "kid": kid}]}
     minter = _Minter(issuer.issuer, base, key, kid, clock)
@@ -177,24 +176,6 @@ def _require_loopback(settings: Settings) -> None:
                 "real issuer (docs/admin/identity.md)",
                 code="configuration-invalid",
             )
-
-
-def _signing_key(path: Path) -> ECKey:
-    """The key that signs all tokens, made at the first start."""
-    fresh = ECKey.generate_key("P-256", private=True, auto_kid=False)
-    fresh_text = json.dumps({**fresh.as_dict(private=True), "use": "sig", "alg": ALGORITHM})
-    try:
-        key = ECKey.import_key(json.loads(create_private(path, fresh_text)))
-        if key.is_private:
-            return key
-    except (ValueError, TypeError, KeyError, JoseError):
-        pass
-    raise UserError(
-        f"The signing key {path} cannot be read.",
-        "It is not a private key in JWK form.",
-        "remove it: a new one is made, and all who are logged in log in again",
-        code="secret-file",
-    )
 
 
 def _script_client(path: Path, issuer: str) -> Client:

@@ -40,14 +40,12 @@ class SubmissionBody(Wire):
     def ignored(self) -> tuple[str, ...]:
         """INDIGO's fields that were given and that nothing here goes by."""
         fields = (
-            "callback",
             "timeoutMins",
             "providerTimeoutMins",
             "maxProvidersRetry",
             "keepLastAttempt",
         )
         values = (
-            self.callback,
             self.timeout_mins,
             self.provider_timeout_mins,
             self.max_providers_retry,
