@@ -25,8 +25,8 @@ from provider_worlds import created
 
 from orchestrator.batch.htcondor import HTCondorPool
 from orchestrator.configure.ansible import AnsibleConfigurator
-from orchestrator.configure.base import HostToConfigure, RoleCall, TaskEvent, TaskStatus
-from orchestrator.errors import Retryable
+from orchestrator.configure.base import HostToConfigure, RoleCall, SecretFile, TaskEvent, TaskStatus
+from orchestrator.errors import PortError, Retryable
 from orchestrator.model import DeploymentId, InstanceState, NodeName, UserData
 from orchestrator.providers.base import InstanceRequest
 from orchestrator.providers.local import LocalProvider
@@ -272,6 +272,66 @@ def test_a_host_that_is_not_the_one_we_know_gets_nothing(
     assert last(events, host).status is TaskStatus.UNREACHABLE
     assert not any(event.status is TaskStatus.CHANGED for event in events)
     assert configurator.mitogen_in_use is mitogen
+
+
+def test_a_worker_whose_token_was_renewed_survives_a_restart_of_the_collector(
+    place: Place, tmp_path: Path
+) -> None:
+    settings = place.pool.settings("brief").model_copy(update={"join_token_seconds": 150})
+    brief = HTCondorPool(settings, tmp_path)
+    user = Submitter(place.pool, tmp_path / "user")
+    try:
+        plain = place.host("renewed")
+        worker = dataclasses.replace(place, batch=brief).execute(plain, plain.address)
+        worker = dataclasses.replace(
+            worker,
+            variables=worker.variables
+            | {"htcondor_execute_proxy": "", "htcondor_execute_xcache": ""},
+        )
+        ends = time.time() + 150
+        events = list(
+            place.configurator.apply([as_(plain, call("container_runtime"), worker)], "renewed")
+        )
+        assert last(events, plain).status is TaskStatus.FINISHED, events[-1]
+
+        def there() -> bool:
+            with contextlib.suppress(Retryable):
+                return any(one.node == plain.node and one.jobs for one in brief.machines())
+            return False
+
+        user.submit(JobRequest("sleep 900", requirements=f'TARGET.VacuoNode == "{plain.node}"'))
+        eventually(there, "the job running")
+        eventually(lambda: time.time() > ends + 1, "the end of the first token")
+        credential = brief.join_credential(OWNER, plain.node)
+        place.configurator.put_secret(plain, SecretFile(credential.file, credential.token + "\n"))
+        assert place.run(plain, f"stat -c %a:%u {credential.file}") == "600:0\n"
+        assert place.run(plain, f"ls -A {Path(credential.file).parent}") == "vacuo\n"
+        place.pool.execute("condor_off", "-fast", "-collector")
+        eventually(lambda: place.pool.execute("condor_on", "-collector")[0] == 0, "its restart")
+        eventually(there, "the worker coming back with its job")
+    finally:
+        with contextlib.suppress(PortError):
+            user.remove()
+        user.close()
+        brief.close()
+
+
+def test_a_secret_is_put_on_the_host_that_we_know_and_nowhere_else(
+    place: Place, served: HostToConfigure
+) -> None:
+    path = "/etc/vacuo/htcondor_execute/secrets/tokens.d/vacuo"
+    before = place.run(served, f"cat {path}")
+    other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+    for host, file in (
+        (dataclasses.replace(served, host_keys=(other,)), SecretFile(path, "x")),
+        (dataclasses.replace(served, host_keys=()), SecretFile(path, "x")),
+        (served, SecretFile("/etc/vacuo/no-such-directory/file", "x")),
+        (served, SecretFile(f"{path}; touch /it-ran", "x")),
+    ):
+        with pytest.raises(PortError):
+            place.configurator.put_secret(host, file)
+    assert place.run(served, f"cat {path}") == before
+    place.run(served, "test ! -e /it-ran")
 
 
 def test_users_text_does_not_run_on_the_controller_and_secrets_are_not_told(
