@@ -2,8 +2,9 @@
 """A token issuer for the test: make_issuer.py DIRECTORY ISSUER_ADDRESS [ADDRESS ...]
 
 Writes an authority, one certificate for all the addresses, the issuer's two documents as an HTTPS
-server gives them, and tokens: one that may read everything, one for another directory, one that has
-expired, and one that is signed by somebody else.
+server gives them, and tokens: one that may read everything, one for another directory, one that
+has expired, and one that is signed by somebody else. A second issuer, below the first one's
+address, has a token that may read everything too.
 """
 
 from __future__ import annotations
@@ -59,6 +60,18 @@ def certificate(
     return built.sign(signer, hashes.SHA256())
 
 
+def publish(root: Path, issuer: str, key: ec.EllipticCurvePrivateKey) -> None:
+    """Write the documents of ``issuer``, whose address is served from ``root``."""
+    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
+    documents = root / ".well-known"
+    documents.mkdir(parents=True, exist_ok=True)
+    (documents / "openid-configuration").write_text(
+        json.dumps({"issuer": issuer, "jwks_uri": f"{issuer}/.well-known/keys"})
+    )
+    keys = {"keys": [public | {"kid": "test", "use": "sig", "alg": "ES256"}]}
+    (documents / "keys").write_text(json.dumps(keys))
+
+
 def main(directory: Path, addresses: list[str]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     ca_key, host_key, key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
@@ -70,14 +83,8 @@ def main(directory: Path, addresses: list[str]) -> None:
     (directory / "host.key").write_bytes(pem(host_key))
 
     issuer = f"https://{addresses[0]}:{PORT}"
-    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
-    documents = directory / "www" / ".well-known"
-    documents.mkdir(parents=True, exist_ok=True)
-    (documents / "openid-configuration").write_text(
-        json.dumps({"issuer": issuer, "jwks_uri": f"{issuer}/.well-known/keys"})
-    )
-    keys = {"keys": [public | {"kid": "test", "use": "sig", "alg": "ES256"}]}
-    (documents / "keys").write_text(json.dumps(keys))
+    publish(directory / "www", issuer, key)
+    publish(directory / "www" / "another", f"{issuer}/another", other)
 
     now = int(time.time())
     claims = {
@@ -90,6 +97,7 @@ def main(directory: Path, addresses: list[str]) -> None:
         "elsewhere": (claims | {"scope": "storage.read:/elsewhere"}, key),
         "expired": (claims | {"exp": now - 3600, "iat": now - 7200, "nbf": now - 7200}, key),
         "forged": (claims, other),
+        "another": (claims | {"iss": f"{issuer}/another"}, other),
     }
     for name, (content, signer) in tokens.items():
         token = jwt.encode(content, signer, "ES256", headers={"kid": "test"})
