@@ -55,6 +55,28 @@ class NodeRefused(UserError):
         )
 
 
+class Forbidden(UserError):
+    """The caller may know of the thing, and may not do this."""
+
+    def __init__(self, what: str, why: str = "", attempt: str = "") -> None:
+        super().__init__(what, why, attempt, code="forbidden", status=403)
+
+
+class LimitExceeded(UserError):
+    """More than is allowed to one person or group: ``used`` by their other deployments, ``asked``
+    by this one, and ``limit`` together."""
+
+    def __init__(self, kind: str, *, used: int, asked: int, limit: int, of: str) -> None:
+        super().__init__(
+            f"The limit of {limit} {kind} of {of} would be exceeded.",
+            f"Other deployments use {used}, this one asks for {asked}.",
+            "ask for less, or delete what is not needed: vacuo whoami, vacuo list",
+            code="limit-exceeded",
+            status=403,
+        )
+        self.kind, self.used, self.asked, self.limit, self.of = kind, used, asked, limit, of
+
+
 class Conflict(UserError):
     """The request does not fit the state of the thing."""
 

@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, Response, current_app, g, request
 
 from orchestrator import logs
-from orchestrator.api import about, deployments, events, plans, problems, pull, resources
+from orchestrator.api import about, deployments, events, plans, problems, pull, resources, whoami
 from orchestrator.api.refusals import Refusals
 from orchestrator.api.requests import (
     Services,
@@ -23,8 +23,9 @@ from orchestrator.api.requests import (
 )
 from orchestrator.control.service import Orchestrator
 from orchestrator.errors import NotFound
+from orchestrator.identity import access
 from orchestrator.identity.issuer import DevelopmentIssuer
-from orchestrator.identity.policy import Access, access_of, visible, without_policy
+from orchestrator.identity.policy import Access, access_of, admit, allowed, standing, without_policy
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import Deployment, DeploymentId
@@ -58,7 +59,8 @@ def create_app(
 
     ``streams`` is how many event streams may be open at a time; each keeps a thread of the server
     busy, so it has to be below their number.  Set ``Services.of(app).closing`` to end them all.
-    Raises :class:`RuntimeError` for a route without a rule of access.
+    Raises :class:`RuntimeError` for a route without a rule of access, and :class:`UserError` for an
+    access file that cannot be used.
     """
     settings = orchestrator.settings
     app = _App("vacuo", static_folder=None)
@@ -70,6 +72,7 @@ def create_app(
         threading.BoundedSemaphore(streams),
         issuers,
         Signer.of(settings),
+        access.load(settings.access_file, issuers),
     ).attach(app)
     problems.register(app)
     app.before_request(_begin)
@@ -77,7 +80,7 @@ def create_app(
     app.after_request(_finish)
     app.after_request(Refusals(orchestrator.repository))
     app.teardown_request(_end)
-    for part in (deployments, resources, plans, events, pull, about):
+    for part in (deployments, resources, plans, events, pull, about, whoami):
         app.register_blueprint(part.blueprint)
     if issuer is not None:
         app.register_blueprint(issuer.blueprint)
@@ -105,13 +108,22 @@ def _admit() -> None:
         return
     if not rule.needs_token:
         return
-    g.caller = services().validator.validate(request.headers.get("Authorization"))
-    if rule is Access.OWNER:
-        id = (request.view_args or {})["id"]
-        g.deployment = visible(g.caller, _deployment(id), id)
-        g.bound.enter_context(logs.bound(deployment=g.deployment.id))
+    _authorise(rule)
     if request.method in ("POST", "PUT"):
         request.get_json()
+
+
+def _authorise(rule: Access) -> None:
+    g.caller = services().validator.validate(request.headers.get("Authorization"))
+    g.standing = standing(g.caller, services().rules)
+    services().pace.take(g.caller.principal, g.standing.each.requests_per_minute)
+    if rule.right is None:
+        return
+    admit(g.standing, rule.right)
+    if rule.of_deployment:
+        id = (request.view_args or {})["id"]
+        g.deployment = allowed(g.standing, _deployment(id), id, rule.right)
+        g.bound.enter_context(logs.bound(deployment=g.deployment.id))
 
 
 def _view() -> Callable[..., Any] | None:

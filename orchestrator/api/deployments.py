@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from flask import Blueprint, Response, request
@@ -13,19 +14,13 @@ from orchestrator.api.requests import (
     correlation,
     deployment,
     orchestrator,
+    standing,
     too_large,
 )
 from orchestrator.api.specification import operation
 from orchestrator.control.service import Orchestrator, Submission
-from orchestrator.errors import UserError
-from orchestrator.identity.policy import (
-    Access,
-    may_change,
-    may_create,
-    may_delete,
-    visible,
-)
-from orchestrator.model import Deployment, NodeName
+from orchestrator.identity.policy import Access, allowances, group_path, share
+from orchestrator.model import Deployment, NodeName, Principal
 
 blueprint = Blueprint("deployments", __name__)
 
@@ -91,6 +86,21 @@ def _if_match() -> int | None:
     return int(number)
 
 
+def _created_by(asked: str | None) -> Principal | None:
+    """``me`` or ``subject@issuer``; None is anybody."""
+    if asked is None:
+        return None
+    if asked == "me":
+        return caller().principal
+    subject, _, issuer = asked.rpartition("@")
+    return Principal(issuer, subject)
+
+
+def _shared(sent: Submission, thing: Deployment | None = None) -> Submission:
+    """``sent`` with its group as it is written everywhere, if the caller may share it so."""
+    return replace(sent, user_group=share(standing(), sent.user_group, thing))
+
+
 def _shown(found: Deployment) -> models.Deployment:
     return shown(orchestrator(), found)
 
@@ -110,30 +120,26 @@ def shown(control: Orchestrator, found: Deployment) -> models.Deployment:
     answers={200: models.DeploymentList},
 )
 def list_deployments(query: models.DeploymentsQuery) -> models.DeploymentList:
-    """One's own deployments, newest first."""
-    me = caller().principal
+    """The deployments that one may see, newest first."""
     repository = orchestrator().repository
     field, _, direction = query.sort.partition(",")
-    found: tuple[Deployment, ...] = ()
-    total = 0
-    if query.created_by in (None, "me", str(me)):
-        page = repository.deployments(
-            me,
-            page=query.page,
-            size=query.size,
-            user_group=query.user_group,
-            include_deleted=query.all or query.status is not None,
-            status=query.status,
-            order=(_COLUMNS[field], direction != "asc"),
-        )
-        found, total = page.items, page.total
+    page = repository.deployments(
+        _created_by(query.created_by),
+        sight=standing().sight,
+        page=query.page,
+        size=query.size,
+        user_group=group_path(query.user_group) if query.user_group is not None else None,
+        include_deleted=query.all or query.status is not None,
+        status=query.status,
+        order=(_COLUMNS[field], direction != "asc"),
+    )
     given = query.model_dump(mode="json", exclude={"page", "size"}, exclude_unset=True)
     asked = {
         name: str(value).lower() if isinstance(value, bool) else value
         for name, value in given.items()
     }
-    links, info = present.page(f"{base()}/deployments", asked, query.page, query.size, total)
-    content = [present.listed(entry, repository.nodes(entry.id), base()) for entry in found]
+    links, info = present.page(f"{base()}/deployments", asked, query.page, query.size, page.total)
+    content = [present.listed(entry, repository.nodes(entry.id), base()) for entry in page.items]
     return models.DeploymentList(content=content, links=links, page=info)
 
 
@@ -141,24 +147,24 @@ def list_deployments(query: models.DeploymentsQuery) -> models.DeploymentList:
     blueprint,
     "POST",
     "/deployments",
-    Access.AUTHENTICATED,
+    Access.CREATE,
     answers={201: models.Deployment},
-    errors=(403, 409),
+    errors=(409,),
     headers={"Idempotency-Key": "The same key with the same body makes one deployment."},
 )
 def create_deployment(
     json: models.SubmissionBody, query: models.NoQuery
 ) -> tuple[models.Deployment, int, dict[str, str]]:
     """Submit a template."""
-    me = caller()
-    if not may_create(me):
-        raise UserError("This token may not make deployments.", code="forbidden", status=403)
-    made = orchestrator().submit(me.principal, submission(json, _idempotency_key()))
+    me = caller().principal
+    wished = _shared(submission(json, _idempotency_key()))
+    limits = allowances(standing(), me, wished.user_group)
+    made = orchestrator().submit(me, wished, limits)
     location = {"Location": base() + present.path_of(made.id)}
     return _shown(made), 201, location | _tag(made) | ignored(json)
 
 
-@operation(blueprint, "GET", "/deployments/<id>", Access.OWNER, answers={200: models.Deployment})
+@operation(blueprint, "GET", "/deployments/<id>", Access.SEE, answers={200: models.Deployment})
 def get_deployment(id: str, query: models.NoQuery) -> tuple[models.Deployment, int, dict[str, str]]:
     """One deployment."""
     found = deployment()
@@ -169,7 +175,7 @@ def get_deployment(id: str, query: models.NoQuery) -> tuple[models.Deployment, i
     blueprint,
     "PUT",
     "/deployments/<id>",
-    Access.OWNER,
+    Access.CHANGE,
     answers={202: models.Deployment},
     errors=(409, 412),
     headers={"If-Match": "Only if the deployment still has this ETag."},
@@ -178,9 +184,11 @@ def update_deployment(
     id: str, json: models.SubmissionBody, query: models.NoQuery
 ) -> tuple[models.Deployment, int, dict[str, str]]:
     """Give the deployment another template or other parameters."""
-    current = visible(caller(), deployment(), id, may_change)
+    current = deployment()
+    wished = _shared(submission(json), current)
+    limits = allowances(standing(), current.owner, wished.user_group)
     actor = str(caller().principal)
-    changed = orchestrator().update(current.id, submission(json), actor, _if_match())
+    changed = orchestrator().update(current.id, wished, actor, _if_match(), limits)
     return _shown(changed), 202, _tag(changed) | ignored(json)
 
 
@@ -188,15 +196,14 @@ def update_deployment(
     blueprint,
     "DELETE",
     "/deployments/<id>",
-    Access.OWNER,
+    Access.DELETE,
     answers={204: None},
     errors=(409,),
 )
 def delete_deployment(id: str, query: models.DeletionQuery) -> tuple[Response, int]:
     """Begin the deletion."""
-    current = visible(caller(), deployment(), id, may_delete)
     orchestrator().delete(
-        current.id,
+        deployment().id,
         forced=query.force,
         actor=str(caller().principal),
         correlation=correlation(),
@@ -208,7 +215,7 @@ def delete_deployment(id: str, query: models.DeletionQuery) -> tuple[Response, i
     blueprint,
     "GET",
     "/deployments/<id>/template",
-    Access.OWNER,
+    Access.SEE,
     answers={200: TEXT},
 )
 def get_template(id: str, query: models.NoQuery) -> Response:
@@ -220,7 +227,7 @@ def get_template(id: str, query: models.NoQuery) -> Response:
     blueprint,
     "GET",
     "/deployments/<id>/log",
-    Access.OWNER,
+    Access.SEE,
     answers={200: TEXT},
     errors=(409, 502),
 )

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, request
 
 from orchestrator.api import models, present
 from orchestrator.api.problems import RequestInvalid, entry
-from orchestrator.api.requests import Services, caller, deployment, services
+from orchestrator.api.requests import Services, caller, deployment, services, standing
 from orchestrator.api.specification import operation
 from orchestrator.errors import NotFound, UserError
 from orchestrator.identity.policy import Access
@@ -26,7 +26,7 @@ from orchestrator.model import (
     DeploymentStatus,
     Event,
     NodeName,
-    Principal,
+    Sight,
 )
 
 log = logging.getLogger(__name__)
@@ -42,16 +42,16 @@ _RESUME = {"Last-Event-ID": "Streams only: go on after this event; counts more t
 
 @dataclass(frozen=True)
 class _Wanted:
-    """Which events: of one deployment, or of all of an owner's."""
+    """Which events: of one deployment, or of all that are seen."""
 
-    owner: Principal
+    sight: Sight
     deployment: DeploymentId | None
     query: models.EventsQuery
 
     def read(self, found: Services, since: int, limit: int) -> tuple[Event, ...]:
         return found.orchestrator.repository.events(
             deployment=self.deployment,
-            owner=None if self.deployment else self.owner,
+            sight=None if self.deployment else self.sight,
             since=since,
             limit=limit,
             node=NodeName(self.query.node) if self.query.node is not None else None,
@@ -73,7 +73,7 @@ class _Wanted:
     blueprint,
     "GET",
     "/deployments/<id>/events",
-    Access.OWNER,
+    Access.SEE,
     answers={200: models.Events},
     headers=_RESUME,
     stream=True,
@@ -93,12 +93,12 @@ def get_events(id: str, query: models.EventsQuery) -> models.Events | Response:
     stream=True,
 )
 def list_events(query: models.EventsQuery) -> models.Events | Response:
-    """What happened to all one's own deployments."""
+    """What happened to all deployments that one may see."""
     return _answer(query, None)
 
 
 def _answer(query: models.EventsQuery, of: Deployment | None) -> models.Events | Response:
-    wanted = _Wanted(caller().principal, of.id if of else None, query)
+    wanted = _Wanted(standing().sight, of.id if of else None, query)
     accepted = request.accept_mimetypes
     if accepted.best_match(["application/json", STREAM]) == STREAM:
         return _stream(wanted, _resume_after(query))

@@ -17,7 +17,9 @@ from pydantic.fields import FieldInfo
 from werkzeug.exceptions import HTTPException
 
 from orchestrator.api import models, requests
-from orchestrator.errors import PortError, StoreUnavailable, UserError
+from orchestrator.errors import LimitExceeded, PortError, StoreUnavailable, UserError
+from orchestrator.identity.policy import InsufficientScope
+from orchestrator.identity.rate import TooManyRequests
 from orchestrator.identity.tokens import IssuerUnavailable, Unauthenticated
 from orchestrator.tosca.problems import TemplateInvalid, did_you_mean
 
@@ -89,6 +91,12 @@ CODES: dict[str, Code] = {
     ),
     "token-expired": Code(401, "The token has expired", "Log in again: `vacuo login`."),
     "forbidden": Code(403, "This is not allowed", "The token is good and does not allow this."),
+    "limit-exceeded": Code(
+        403,
+        "A limit would be exceeded",
+        "It would take a person or a group above what they may have together; `limit` says which "
+        "limit, what is used and what was asked for.",
+    ),
     "not-found": Code(
         404,
         "There is nothing here",
@@ -112,6 +120,11 @@ CODES: dict[str, Code] = {
         413, "The body is too large", "The limit is `limits.templateBytes` of `GET /info`."
     ),
     "media-type": Code(415, "The body is not JSON", "Send `Content-Type: application/json`."),
+    "too-many-requests": Code(
+        429,
+        "Too many requests",
+        "You may send so many a minute; `Retry-After` says in how many seconds the next is good.",
+    ),
     "internal": Code(
         500,
         "The server failed",
@@ -142,6 +155,7 @@ _CODE_OF_STATUS = {
     409: "conflict",
     413: "too-large",
     415: "media-type",
+    429: "too-many-requests",
     503: "unavailable",
 }
 
@@ -225,6 +239,9 @@ def answer(error: UserError, errors: Sequence[Mapping[str, Any]] = ()) -> Respon
 
 def register(app: Flask) -> None:
     """Make every error of ``app`` a problem."""
+    app.register_error_handler(LimitExceeded, _limit_exceeded)
+    app.register_error_handler(InsufficientScope, _insufficient_scope)
+    app.register_error_handler(TooManyRequests, _too_many_requests)
     app.register_error_handler(TemplateInvalid, _template_invalid)
     app.register_error_handler(Unauthenticated, _unauthenticated)
     app.register_error_handler(IssuerUnavailable, _issuer_unavailable)
@@ -253,6 +270,31 @@ def _template_invalid(error: TemplateInvalid) -> Response:
 def _unauthenticated(error: Unauthenticated) -> Response:
     response = answer(error)
     response.headers["WWW-Authenticate"] = error.www_authenticate
+    return response
+
+
+def _limit_exceeded(error: LimitExceeded) -> Response:
+    limit = {
+        "what": error.kind,
+        "of": error.of,
+        "used": error.used,
+        "asked": error.asked,
+        "limit": error.limit,
+    }
+    body = json.dumps(document(error) | {"limit": limit})
+    return Response(body, status=error.status, content_type=MEDIA_TYPE)
+
+
+def _insufficient_scope(error: InsufficientScope) -> Response:
+    response = answer(error)
+    challenge = f'Bearer realm="vacuo", error="insufficient_scope", scope="{error.scope}"'
+    response.headers["WWW-Authenticate"] = challenge
+    return response
+
+
+def _too_many_requests(error: TooManyRequests) -> Response:
+    response = answer(error)
+    response.headers["Retry-After"] = str(math.ceil(error.after))
     return response
 
 

@@ -16,7 +16,10 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from orchestrator.control.service import Orchestrator
 from orchestrator.errors import UserError
+from orchestrator.identity.access import Rules
 from orchestrator.identity.claims import Caller
+from orchestrator.identity.policy import Standing
+from orchestrator.identity.rate import Pace
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import Deployment
@@ -31,7 +34,8 @@ class Services:
     """What the views work with, one for each application.
 
     ``closing`` ends every event stream when it is set; ``streams`` counts the places for them;
-    ``issuers`` are all that tokens are taken of, the built-in one too; ``signer`` signs callbacks.
+    ``issuers`` are all that tokens are taken of, the built-in one too; ``signer`` signs callbacks;
+    ``rules`` are those of the access file, and ``pace`` holds people to their requests per minute.
     """
 
     orchestrator: Orchestrator
@@ -39,6 +43,8 @@ class Services:
     streams: threading.BoundedSemaphore
     issuers: tuple[Issuer, ...]
     signer: Signer
+    rules: Rules
+    pace: Pace = field(default_factory=Pace)
     closing: threading.Event = field(default_factory=threading.Event)
 
     def attach(self, app: Flask) -> None:
@@ -64,8 +70,14 @@ def caller() -> Caller:
     return found
 
 
+def standing() -> Standing:
+    """What the caller is here; only in views whose policy needs a token."""
+    found: Standing = g.standing
+    return found
+
+
 def deployment() -> Deployment:
-    """The deployment that the path names; only in views that are its owner's."""
+    """The deployment that the path names; only in views whose policy is about one."""
     found: Deployment = g.deployment
     return found
 

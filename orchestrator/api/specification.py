@@ -100,10 +100,12 @@ def operation(
         takes = get_type_hints(view)
         statuses = {500, *errors}
         if rule.needs_token:
-            statuses |= {400, 401, 503}
+            statuses |= {400, 401, 429, 503}
+        if rule.right is not None:
+            statuses |= {403}
         if rule.is_a_nodes:
             statuses |= {400, 401}
-        if rule is Access.OWNER:
+        if rule.of_deployment:
             statuses |= {404}
         if "json" in takes:
             statuses |= {413, 415}

@@ -31,6 +31,7 @@ from orchestrator.control.pulling import Pulling
 from orchestrator.control.updating import UPDATABLE, impossible
 from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError
 from orchestrator.model import (
+    Allowance,
     Deployment,
     DeploymentId,
     DeploymentSpec,
@@ -123,8 +124,11 @@ class Orchestrator:
         """The compiled template; raises :class:`orchestrator.tosca.problems.TemplateInvalid`."""
         return self._compiler.compile(submission.template, submission.parameters)
 
-    def submit(self, owner: Principal, submission: Submission) -> Deployment:
-        """A new deployment, or the one that the idempotency key already made."""
+    def submit(
+        self, owner: Principal, submission: Submission, allowances: Sequence[Allowance] = ()
+    ) -> Deployment:
+        """A new deployment, or the one that the idempotency key already made;
+        :class:`orchestrator.errors.LimitExceeded` where it does not fit into ``allowances``."""
         now = self._clock()
         deployment = replace(
             self._wished(owner, submission, now), id=DeploymentId(str(uuid.uuid4()))
@@ -135,6 +139,7 @@ class Orchestrator:
             idempotency_key=submission.idempotency_key,
             fingerprint=submission.fingerprint,
             events=[event],
+            allowances=allowances,
         )
         self._wake(stored.id)
         return stored
@@ -155,13 +160,19 @@ class Orchestrator:
         )
 
     def update(
-        self, id: DeploymentId, submission: Submission, actor: str, generation: int | None = None
+        self,
+        id: DeploymentId,
+        submission: Submission,
+        actor: str,
+        generation: int | None = None,
+        allowances: Sequence[Allowance] = (),
     ) -> Deployment:
         """A changed wish; the loop works towards it from wherever it is.
 
         :class:`orchestrator.errors.Conflict` while the deployment is being deleted, or where the
         wish could never come true; :class:`orchestrator.errors.ChangedMeanwhile` where
-        ``generation`` is given and is not that of the wish as it stands.
+        ``generation`` is given and is not that of the wish as it stands;
+        :class:`orchestrator.errors.LimitExceeded` where it does not fit into ``allowances``.
         """
         callbacks.refuse(self.settings.callbacks, submission.callback)
         current = self.repository.deployment(id)
@@ -173,6 +184,7 @@ class Orchestrator:
             id,
             only_if=UPDATABLE,
             if_generation=generation,
+            allowances=allowances,
             template=submission.template,
             parameters=submission.parameters,
             spec=spec,

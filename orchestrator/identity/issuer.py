@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,12 @@ class _Minter:
     clock: Callable[[], float]
 
     def mint(
-        self, subject: str, client_id: str, scope: str, lifetime: float = ACCESS_SECONDS
+        self,
+        subject: str,
+        client_id: str,
+        scope: str,
+        lifetime: float = ACCESS_SECONDS,
+        groups: Sequence[str] = (),
     ) -> str:
         now = int(self.clock())
         claims = {
@@ -95,6 +100,7 @@ class _Minter:
             "jti": secrets.token_urlsafe(16),
             "client_id": client_id,
             "scope": scope,
+            **({"groups": list(groups)} if groups else {}),
         }
         return jwt.encode({"alg": ALGORITHM, "typ": "at+jwt", "kid": self.kid}, claims, self.key)
 
@@ -113,7 +119,14 @@ class DevelopmentIssuer:
     blueprint: Blueprint = field(repr=False)
     _minter: _Minter = field(repr=False)
 
-    def mint(self, subject: str, lifetime: float = ACCESS_SECONDS) -> str:
+    def mint(
+        self,
+        subject: str,
+        lifetime: float = ACCESS_SECONDS,
+        *,
+        groups: Sequence[str] = (),
+        scope: str = "",
+    ) -> str:
         """An access token for ``subject`` that ends in ``lifetime`` seconds (at most 6 h)."""
         if lifetime > MAXIMUM_LIFETIME:
             raise UserError(
@@ -121,7 +134,7 @@ class DevelopmentIssuer:
                 f"The server accepts tokens of at most {MAXIMUM_LIFETIME} s.",
                 code="lifetime",
             )
-        return self._minter.mint(_checked_user(subject), CLI_CLIENT, "", lifetime)
+        return self._minter.mint(_checked_user(subject), CLI_CLIENT, scope, lifetime, groups)
 
 
 def build(settings: Settings, clock: Callable[[], float] = time.time) -> DevelopmentIssuer:

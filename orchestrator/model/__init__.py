@@ -47,6 +47,7 @@ from orchestrator.model.seen import (
     Seen,
 )
 from orchestrator.model.stored import (
+from orchestrator.model.shared import Account, Allowance, Sight, Use
     Deployment,
     DeploymentStatus,
     Event,
@@ -71,7 +72,9 @@ from orchestrator.model.wished import (
 
 __all__ = [
     "Action",
+    "Account",
     "Attribute",
+    "Allowance",
     "Concat",
     "ConfigureNodes",
     "CreateInstance",
@@ -122,5 +125,7 @@ __all__ = [
     "Token",
     "UserData",
     "VacuumPolicy",
+    "Sight",
     "Value",
 ]
+    "Use",

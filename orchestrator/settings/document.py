@@ -7,7 +7,7 @@ import os
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,6 +16,8 @@ from orchestrator import yaml_file
 from orchestrator.errors import UserError
 from orchestrator.settings.sections import Settings
 from orchestrator.yaml_file import Place, dotted
+
+Model = TypeVar("Model", bound=BaseModel)
 
 SEARCH_PATH = (Path("vacuo.yaml"), Path("/etc/vacuo/vacuo.yaml"))
 
@@ -47,13 +49,24 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Set
         if environment.get(variable):
             document[name] = environment[variable]
             places[(name,)] = f"{variable} in the environment"
+    place = str(path or "in the environment")
+    return checked(Settings, document, places, f"The configuration {place}", place)
+
+
+def checked(
+    model: type[Model], document: Mapping[str, Any], places: Mapping[Place, str], what: str, at: str
+) -> Model:
+    """``document`` as ``model``, or :class:`UserError` that names each mistake by its place.
+
+    ``what`` is what cannot be used then, ``at`` the place of what is nowhere in the document.
+    """
     try:
-        return Settings.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
         problems = error.errors(include_input=False, include_url=False)
         raise UserError(
-            f"The configuration {path or 'in the environment'} cannot be used.",
-            "\n".join(_sentence(places, path, problem) for problem in problems),
+            f"{what} cannot be used.",
+            "\n".join(_sentence(model, places, at, problem) for problem in problems),
             "see docs/admin/configuration.md, or run: vacuo server config --defaults",
             code="configuration-invalid",
         ) from None
@@ -62,26 +75,27 @@ def load(path: Path | None, environment: Mapping[str, str] | None = None) -> Set
 # --- what is wrong -------------------------------------------------------------------------------
 
 
-def _sentence(places: Mapping[Place, str], path: Path | None, problem: ErrorDetails) -> str:
+def _sentence(
+    model: type[BaseModel], places: Mapping[Place, str], otherwise: str, problem: ErrorDetails
+) -> str:
     where = (*problem["loc"], *problem.get("ctx", {}).get("at", ()))
     nearest = (where[:n] for n in range(len(where), 0, -1))
-    at = next((places[place] for place in nearest if place in places), str(path or "environment"))
-    wrong = _what_is_wrong(problem)
+    at = next((places[place] for place in nearest if place in places), otherwise)
+    wrong = _what_is_wrong(model, problem)
     return f"{at}: {dotted(where)}: {wrong}" + ("" if wrong.endswith("?") else ".")
 
 
-def _what_is_wrong(problem: ErrorDetails) -> str:
+def _what_is_wrong(model: type[BaseModel], problem: ErrorDetails) -> str:
     if problem["type"] == "missing":
         return "is missing"
     if problem["type"] != "extra_forbidden":
         return problem["msg"].rstrip(".")
     *parents, name = problem["loc"]
-    close = difflib.get_close_matches(str(name), _fields_at(parents), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name), _fields_at(model, parents), n=1, cutoff=0.6)
     return "there is no such setting" + (f". Did you mean {close[0]}?" if close else "")
 
 
-def _fields_at(place: Sequence[str | int]) -> list[str]:
-    model: type[BaseModel] = Settings
+def _fields_at(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
     for part in place:
         if isinstance(part, str):
             model = sections(model.model_fields[part].annotation)[0]

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from orchestrator.errors import ChangedMeanwhile, Conflict, NotFound
-from orchestrator.model import Deployment, DeploymentId, DeploymentStatus, Principal
+from orchestrator.model import (
+    Account,
+    Allowance,
+    Deployment,
+    DeploymentId,
+    DeploymentStatus,
+    Principal,
+    Sight,
+    Use,
+)
 from orchestrator.reasons import Reason
 from orchestrator.store import outbox
-from orchestrator.store.schema import deployments, idempotency_keys
+from orchestrator.store.schema import counters, deployments, idempotency_keys
 
 _FIELDS = frozenset(field.name for field in fields(Deployment)) - {"owner"}
 CHANGEABLE = _FIELDS - {"id", "created_at", "generation"}
@@ -115,16 +136,34 @@ def page(
     return Page(tuple(_deployment(row) for row in rows), total)
 
 
+def seen_by(sight: Sight) -> ColumnElement[bool]:
+    """The rows that ``sight`` is of."""
+    if sight.everything:
+        return true()
+    of_issuer = deployments.c.owner_issuer == sight.owner.issuer
+    own = deployments.c.owner_subject == sight.owner.subject
+    shared = deployments.c.user_group.in_(sorted(sight.groups))
+    return and_(of_issuer, or_(own, shared))
+
+
+def owned_by(owner: Principal) -> ColumnElement[bool]:
+    return and_(
+        deployments.c.owner_issuer == owner.issuer, deployments.c.owner_subject == owner.subject
+    )
+
+
 def conditions(
+    sight: Sight | None,
     owner: Principal | None,
     user_group: str | None,
     include_deleted: bool,
     status: DeploymentStatus | None = None,
 ) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
+    if sight is not None:
+        wanted.append(seen_by(sight))
     if owner is not None:
-        wanted.append(deployments.c.owner_issuer == owner.issuer)
-        wanted.append(deployments.c.owner_subject == owner.subject)
+        wanted.append(owned_by(owner))
     if user_group is not None:
         wanted.append(deployments.c.user_group == user_group)
     if not include_deleted:
@@ -132,6 +171,52 @@ def conditions(
     if status is not None:
         wanted.append(deployments.c.status == status.value)
     return wanted
+
+
+def in_use(connection: Connection, account: Account, without: DeploymentId | None = None) -> Use:
+    """What the deployments of ``account`` may grow to, but for ``without``.  One that is being
+    deleted counts: its hosts are there."""
+    wanted = [deployments.c.status != _DELETED, deployments.c.owner_issuer == account.issuer]
+    if account.group is None:
+        wanted.append(deployments.c.owner_subject == account.subject)
+    else:
+        # Not LIKE, which takes /CMS/ for /cms/ in SQLite.
+        above = func.substr(deployments.c.user_group, 1, len(account.group) + 1)
+        wanted.append(or_(deployments.c.user_group == account.group, above == f"{account.group}/"))
+    if without is not None:
+        wanted.append(deployments.c.id != without)
+    specs = connection.execute(select(deployments.c.spec).where(*wanted)).scalars()
+    return sum((Use.of(spec) for spec in specs), Use())
+
+
+def check_allowances(
+    connection: Connection,
+    allowances: Sequence[Allowance],
+    wished: Deployment,
+    before: Deployment | None = None,
+) -> None:
+    """Raise :class:`~orchestrator.errors.LimitExceeded` if ``wished`` does not fit.
+
+    Until the transaction ends no other one may count: two that each fit alone may not both pass.
+    """
+    if not allowances:
+        return
+    # SQLite has one writer in any case; elsewhere this row is the turnstile.
+    turnstile = select(counters.c.value).where(counters.c.name == "probe")
+    connection.execute(turnstile.with_for_update()).one()
+    for allowance in allowances:
+        counted = before is not None and _counts(allowance.account, before)
+        was = Use.of(before.spec) if before is not None and counted else Use()
+        others = in_use(connection, allowance.account, without=wished.id)
+        allowance.check(others, was, Use.of(wished.spec))
+
+
+def _counts(account: Account, deployment: Deployment) -> bool:
+    if account.group is None:
+        return deployment.owner == Principal(account.issuer, account.subject or "")
+    return deployment.owner.issuer == account.issuer and (
+        f"{deployment.user_group}/".startswith(f"{account.group}/")
+    )
 
 
 def to_work_on(connection: Connection) -> tuple[DeploymentId, ...]:
@@ -146,6 +231,7 @@ def change(
     only_if: Collection[DeploymentStatus],
     generation: int | None,
     changes: Mapping[str, Any],
+    allowances: Sequence[Allowance] = (),
 ) -> Deployment:
     """Change the wish; it becomes another generation."""
     if unknown := changes.keys() - CHANGEABLE:
@@ -161,6 +247,7 @@ def change(
             f"Deployment {id} was changed by somebody else meanwhile.",
             f"look at it, then send it again with its new ETag: vacuo show {id}",
         )
+    check_allowances(connection, allowances, replace(before, **changes), before)
     _write(connection, id, {**changes, "generation": before.generation + 1})
     after = get(connection, id)
     outbox.owe(connection, before, after)

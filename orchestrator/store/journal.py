@@ -15,8 +15,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, exists, insert, not_, or_, select, update
 
-from orchestrator.model import DeploymentId, Event, EventKind, NodeName, Principal
+from orchestrator.model import DeploymentId, Event, EventKind, NodeName, Sight
 from orchestrator.store import audit
+from orchestrator.store.deployments import seen_by
 from orchestrator.store.schema import counters, deployments, events, nodes
 
 _UNPRINTABLE = {0: "\N{REPLACEMENT CHARACTER}"}  # PostgreSQL stores no NUL
@@ -26,14 +27,14 @@ _UNPRINTABLE = {0: "\N{REPLACEMENT CHARACTER}"}  # PostgreSQL stores no NUL
 class Filter:
     """Which events are wanted; None and an empty ``kinds`` are all.
 
-    ``owner`` wants those of deployments that are this principal's.
+    ``sight`` wants those of deployments that are seen by it.
     """
 
     deployment: DeploymentId | None = None
     node: NodeName | None = None
     kinds: Sequence[EventKind] = ()
     failed: bool | None = None
-    owner: Principal | None = None
+    sight: Sight | None = None
     phase: str | None = None
 
 
@@ -83,12 +84,9 @@ def _wanted(wanted: Filter, since: int) -> Select[Any]:
         query = query.where(events.c.failed == wanted.failed)
     if wanted.phase is not None:
         query = query.where(events.c.phase == wanted.phase)
-    if wanted.owner is not None:
-        own = select(deployments.c.id).where(
-            deployments.c.owner_issuer == wanted.owner.issuer,
-            deployments.c.owner_subject == wanted.owner.subject,
-        )
-        query = query.where(events.c.deployment.in_(own))
+    if wanted.sight is not None:
+        seen = select(deployments.c.id).where(seen_by(wanted.sight))
+        query = query.where(events.c.deployment.in_(seen))
     return query
 
 

@@ -13,7 +13,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.model import (
+    Account,
     Action,
+    Allowance,
     CreateInstance,
     DeleteInstance,
     Deployment,
@@ -30,6 +32,8 @@ from orchestrator.model import (
     RenewCredential,
     Run,
     RunState,
+    Sight,
+    Use,
 )
 from orchestrator.reasons import Reason
 from orchestrator.store import audit, deployments, enrolments, journal, leases, outbox, work
@@ -81,7 +85,7 @@ class Repository:
         fingerprint: str = "",
         events: Sequence[Event] = (),
     ) -> Deployment:
-        """Store a new deployment.
+        """Store a new deployment, or raise :class:`~orchestrator.errors.LimitExceeded`.
 
         With the key and fingerprint of an earlier one of the same owner that one is returned and
         nothing is written; the key with another fingerprint is a
@@ -89,16 +93,21 @@ class Repository:
         """
         key = None if idempotency_key is None else (idempotency_key, fingerprint)
         try:
-            return self._create(deployment, key, events)
+            return self._create(deployment, key, events, allowances)
         except IntegrityError:
             # Where there are many writers the same request can be stored between our look and our
             # write; then the second look finds it.
             if key is None:
                 raise
-            return self._create(deployment, key, events)
+        allowances: Sequence[Allowance] = (),
+            return self._create(deployment, key, events, allowances)
 
     def _create(
-        self, deployment: Deployment, key: tuple[str, str] | None, events: Sequence[Event]
+        self,
+        deployment: Deployment,
+        key: tuple[str, str] | None,
+        events: Sequence[Event],
+        allowances: Sequence[Allowance],
     ) -> Deployment:
         with self._database.write() as connection:
             if key is not None:
@@ -119,7 +128,8 @@ class Repository:
 
     def deployments(
         self,
-        owner: Principal | None,
+        owner: Principal | None = None,
+            deployments.check_allowances(connection, allowances, deployment)
         *,
         page: int = 0,
         size: int = 10,
@@ -128,14 +138,16 @@ class Repository:
         status: DeploymentStatus | None = None,
         order: tuple[Literal["created_at", "updated_at", "status"], bool] = ("created_at", True),
     ) -> Page:
-        """The deployments of ``owner`` (None: of everybody), newest first.
+        """The deployments of ``owner`` (None: of everybody) among those that are seen by ``sight``
+        (None: all), newest first.
 
         ``order`` is the column to sort by and whether it descends.
         """
-        wanted = deployments.conditions(owner, user_group, include_deleted, status)
+        wanted = deployments.conditions(sight, owner, user_group, include_deleted, status)
         with self._database.read() as connection:
             return deployments.page(connection, wanted, page, size, order)
 
+        sight: Sight | None = None,
     def change(
         self,
         id: DeploymentId,
@@ -149,15 +161,17 @@ class Repository:
 
         ``only_if`` names the statuses in which that is allowed (empty: all); in another it is a
         :class:`~orchestrator.errors.Conflict`.  With ``if_generation`` it has to be of that one,
-        else it is a :class:`~orchestrator.errors.ChangedMeanwhile`.  It gets its next generation,
-        and a pass that read an earlier one can no longer set its status.
+        else it is a :class:`~orchestrator.errors.ChangedMeanwhile`; with ``allowances`` it has to
+        fit into them, else it is a :class:`~orchestrator.errors.LimitExceeded`.  It gets its next
+        generation, and a pass that read an earlier one can no longer set its status.
         """
         with self._database.write() as connection:
-            changed = deployments.change(connection, id, only_if, if_generation, fields)
+            changed = deployments.change(connection, id, only_if, if_generation, fields, allowances)
             journal.append(connection, events)
             return changed
 
     def to_work_on(self) -> tuple[DeploymentId, ...]:
+        allowances: Sequence[Allowance] = (),
         """Every deployment that is not DELETE_COMPLETE, oldest first."""
         with self._database.read() as connection:
             return deployments.to_work_on(connection)
@@ -171,6 +185,11 @@ class Repository:
         """
         with self._database.write() as connection:
             return leases.acquire(connection, id, holder, now + seconds, now)
+
+    def in_use(self, account: Account) -> Use:
+        """What the account's deployments that are not DELETE_COMPLETE may grow to."""
+        with self._database.read() as connection:
+            return deployments.in_use(connection, account)
 
     def renew(self, lease: Lease, seconds: float, now: float) -> Lease:
         """The same lease until ``now + seconds``; :class:`~orchestrator.errors.LeaseLost` when
@@ -422,11 +441,11 @@ class Repository:
         node: NodeName | None = None,
         kinds: Sequence[EventKind] = (),
         failed: bool | None = None,
-        owner: Principal | None = None,
+        sight: Sight | None = None,
         phase: str | None = None,
     ) -> tuple[Event, ...]:
         """The first ``limit`` events with a sequence above ``since``, oldest first."""
-        wanted = journal.Filter(deployment, node, kinds, failed, owner, phase)
+        wanted = journal.Filter(deployment, node, kinds, failed, sight, phase)
         with self._database.read() as connection:
             return journal.read(connection, wanted, since, limit)
 

@@ -84,17 +84,30 @@ class ApiWorld:
     """A server, its world, and a client of it."""
 
     def __init__(
-        self, directory: Path, compiler: Any = None, streams: int = 4, pull: PullSite | None = None
+        self,
+        directory: Path,
+        compiler: Any = None,
+        streams: int = 4,
+        pull: PullSite | None = None,
+        access: str | None = None,
     ) -> None:
         flavours = (Flavour(name="medium", cores=2, memory_mb=2048, disk_gb=20),)
         site = Site(name=SITE, provider="simulated", flavours=flavours)
         pool = Pool(name=POOL, batch="simulated", collector="pool.example:9618")
+        access_file = None
+        if access is not None:
+            access_file = directory / "access.yaml"
+            access_file.write_text(access)
+        # The groups and the scope of people's tokens, by subject.
+        self.groups: dict[str, tuple[str, ...]] = {"alice": ("/cms",)}
+        self.scopes: dict[str, str] = {}
         self.settings = Settings(
             data_directory=directory,
             development_issuer=True,
             sites=(site,),
             pools=(pool,),
             limits=Limits(template_bytes=100_000),
+            access_file=access_file,
         )
         self.now = 1_700_000_000.0
         self.world = World(self._clock, latencies=Latencies(boot=1, configure=0, join=1))
@@ -140,7 +153,8 @@ class ApiWorld:
         self.repository.close()
 
     def headers(self, who: str = "alice") -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.issuer.mint(who)}"}
+        groups, scope = self.groups.get(who, ()), self.scopes.get(who, "")
+        return {"Authorization": f"Bearer {self.issuer.mint(who, groups=groups, scope=scope)}"}
 
     def get(self, path: str, who: str = "alice", **headers: str) -> Any:
         return self.client.get(path, headers=self.headers(who) | headers)

@@ -44,7 +44,7 @@ def test_a_new_deployment_has_indigos_fields_and_links(world):
     assert found["creationTime"] == found["updateTime"] == "2023-11-14T22:13:20.000Z"
     assert found["status"] == "CREATE_IN_PROGRESS"
     assert found["createdBy"] == {"issuer": world.issuer.issuer.issuer, "subject": "alice"}
-    assert (found["userGroup"], found["callback"], found["task"]) == ("cms", None, "NONE")
+    assert (found["userGroup"], found["callback"], found["task"]) == ("/cms", None, "NONE")
     assert found["outputs"] == {}
     links = {link["rel"]: link["href"] for link in found["links"]}
     assert {"self", "resources", "template", "log", "plan", "explain", "events"} == set(links)

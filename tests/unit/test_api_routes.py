@@ -57,7 +57,7 @@ def test_an_application_with_an_open_route_is_not_built(tmp_path, monkeypatch):
 
 def test_without_a_token_only_public_routes_answer(world):
     id = world.create()["uuid"]
-    for method, path in routes(world, Access.AUTHENTICATED, Access.OWNER):
+    for method, path in routes(world, *(rule for rule in Access if rule.needs_token)):
         answer = world.client.open(filled(path, id), method=method, data=b"{ not read")
         assert answer.status_code == 401, (method, path)
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
@@ -70,7 +70,7 @@ def test_to_another_person_a_deployment_does_not_exist(world):
     id = world.create()["uuid"]
     absent = "00000000-0000-4000-8000-000000000000"
     seen = set()
-    for method, path in routes(world, Access.OWNER):
+    for method, path in routes(world, *(rule for rule in Access if rule.of_deployment)):
         theirs = world.send(method, filled(path, id), who="mallory", **{"X-Request-Id": "x"})
         none = world.send(method, filled(path, absent), who="mallory", **{"X-Request-Id": "x"})
         assert theirs.status_code == none.status_code == 404, (method, path)
@@ -107,14 +107,15 @@ def test_openapi_names_the_headers_that_are_read(world):
     assert headers("get", "/deployments/{id}/events") == ["Last-Event-ID"]
 
 
-@pytest.mark.parametrize("rule", [Access.AUTHENTICATED, Access.OWNER])
+@pytest.mark.parametrize("rule", [rule for rule in Access if rule.needs_token])
 def test_openapi_says_which_routes_need_a_token(world, rule):
     described = world.client.get("/openapi.json").json
     for method, path in routes(world, rule):
         operation = described["paths"][path][method.lower()]
         assert operation["security"] == [{"bearer": []}]
-        assert "401" in operation["responses"]
-        assert ("404" in operation["responses"]) == (rule is Access.OWNER)
+        assert {"401", "429"} <= set(operation["responses"])
+        assert ("403" in operation["responses"]) == (rule is not Access.IDENTIFIED)
+        assert ("404" in operation["responses"]) == rule.of_deployment
 
 
 def test_every_reference_of_the_description_leads_somewhere(world):

@@ -180,12 +180,14 @@ def test_every_single_value_can_be_overridden_by_the_environment(write: Write) -
         "database": "postgresql://a: [b]@c/d",
         "log_format": "json",
         "development_issuer": "true",
+        "access_file": "/etc/vacuo/access.yaml",
     }
     assert set(given) == set(settings.scalars())
     environment = {f"VACUO_{name.upper()}": value for name, value in given.items()}
     found = settings.load(write("listen: 127.0.0.1:9\n" + SITE), environment)
     expected = {**given, "development_issuer": True, "data_directory": Path("/somewhere/else")}
     expected["public_url"] = "https://vacuo.example.org"
+    expected["access_file"] = Path("/etc/vacuo/access.yaml")
     assert {name: getattr(found, name) for name in given} == expected
     assert found.sites[0].name == "here"
 

@@ -54,6 +54,48 @@ class Checks(Answer):
     checks: list[Check]
 
 
+class Amounts(Answer):
+    """Numbers of what is limited; null is no limit."""
+
+    deployments: int | None
+    nodes: int | None
+    cores: int | None
+
+
+class Limited(Answer):
+    """What a person or group may have, and what they have; ``group`` is null for the person."""
+
+    group: str | None
+    limits: Amounts
+    used: Amounts
+
+
+class Rights(Answer):
+    """What the token is good for: with one's own deployments, with those that are shared with
+    one's groups, and with all others."""
+
+    own: list[str]
+    shared: list[str]
+    others: list[str]
+
+
+class Whoami(Answer):
+    """What the caller is on this server."""
+
+    issuer: str
+    issuer_name: str
+    subject: str
+    client_id: str | None
+    groups: list[str]
+    scopes: list[str]
+    roles: list[str]
+    rights: Rights
+    limits: list[Limited]
+    requests_per_minute: int | None
+    token_ends_at: str
+    seconds_left: float
+
+
 class ErrorEntry(Answer):
     file: str | None
     line: int | None
@@ -61,6 +103,16 @@ class ErrorEntry(Answer):
     path: str | None
     sentence: str
     suggestion: str
+
+
+class ExceededLimit(Answer):
+    """Which limit was exceeded; ``of`` is the person or group that it is for."""
+
+    what: Literal["deployments", "nodes", "cores"]
+    of: str
+    used: int
+    asked: int
+    limit: int
 
 
 class Problem(Answer):
@@ -77,3 +129,4 @@ class Problem(Answer):
     message: str
     correlation: str
     errors: list[ErrorEntry]
+    limit: ExceededLimit | None = None
