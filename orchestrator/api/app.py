@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 # A JSON string may need two bytes for one of the template, and the parameters come on top.
 _BODY_SLACK = 64 * 1024
-_SECURITY_HEADERS = {
+SECURITY_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -139,7 +139,7 @@ def _deployment(id: str) -> Deployment | None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = correlation()
-    for name, value in _SECURITY_HEADERS.items():
+    for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     if services().orchestrator.settings.url.startswith("https:"):
         response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")

@@ -1,8 +1,8 @@
 """The embedded server: one process with the API, the control loop and, if asked for, the built-in
 development issuer.
 
-gunicorn (gthread, one worker) serves HTTP.  Everything that has threads is made in the worker,
-after the fork; a worker that dies is replaced and takes up where the store says it was.
+gunicorn (threads, one worker of our own kind) serves HTTP.  Everything that has threads is made in
+the worker, after the fork; a worker that dies is replaced and takes up where the store says it was.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from orchestrator import logs
 from orchestrator.api.app import create_app
 from orchestrator.api.deployments import shown
 from orchestrator.api.requests import Services
+from orchestrator.api.worker import CONNECTIONS, Worker
 from orchestrator.configure.playbooks import pins
 from orchestrator.control import assembly
 from orchestrator.control.callbacks import Callbacks, guard
@@ -164,14 +165,17 @@ class _Application(BaseApplication):
         options: dict[str, Any] = {
             "bind": self._settings.listen,
             "workers": 1,
-            "worker_class": "gthread",
+            "worker_class": Worker,
+            "worker_connections": CONNECTIONS,
             "threads": HTTP_THREADS,
+            "keepalive": 0,
             "graceful_timeout": 15,
             "timeout": 120,
             "accesslog": None,
             "errorlog": "-",
             "loglevel": "warning",
             "limit_request_line": 8190,
+            "limit_request_fields": 64,
             "limit_request_field_size": 16384,  # tokens with many groups are long
             "post_worker_init": self._ready,
             "worker_exit": self._exit,

@@ -1,0 +1,218 @@
+"""The real server, with clients that are slow, silent, broken or too many: others are served."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from orchestrator.api.server import HTTP_THREADS
+from orchestrator.api.worker import CONNECTIONS, HEAD_BYTES
+
+SLOW = 3 * HTTP_THREADS
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
+
+
+class Server:
+    def __init__(self, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        config = directory / "vacuo.yaml"
+        settings = {
+            "data_directory": str(directory / "data"),
+            "listen": f"127.0.0.1:{self.port}",
+            "development_issuer": True,
+        }
+        config.write_text(yaml.safe_dump(settings))
+        self.log = directory / "log"
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "orchestrator.cli.main", "server", "-c", str(config)],
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ["PATH"], "HOME": str(directory)},
+            )
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client_file = directory / "data/issuer/client.json"
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 90
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if self.get("/healthz").status_code == 200:
+                    return
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline, self.log.read_text()
+            time.sleep(0.1)
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=60)
+
+    def token(self) -> str:
+        client = json.loads(self.client_file.read_text())
+        answer = httpx.post(
+            f"{self.url}/issuer/token",
+            data={"grant_type": "client_credentials"},
+            auth=(client["client_id"], client["client_secret"]),
+            timeout=60,
+        )
+        return str(answer.json()["access_token"])
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        made = socket.create_connection(("127.0.0.1", self.port), timeout=90)
+        if sent:
+            made.sendall(sent)
+        return made
+
+    def stop(self) -> int:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(60)
+        finally:
+            self._process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("server"))
+    try:
+        made.wait()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def many() -> Iterator[list[socket.socket]]:
+    """Connections to be closed at the end."""
+    kept: list[socket.socket] = []
+    yield kept
+    for one in kept:
+        one.close()
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65536):
+            found += part
+    return found
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"G", HEAD, HEAD + b"X-A: " + b"b" * 5000],
+    ids=["nothing", "a letter", "half a head", "a long half"],
+)
+def test_slow_heads_keep_nobody_from_being_served(
+    server: Server, many: list[socket.socket], sent: bytes
+) -> None:
+    many += [server.connect(sent) for _ in range(SLOW)]
+    for _ in range(3):
+        assert server.get("/healthz").json() == {"status": "ok"}
+    for slow in many[:5]:  # and they may still go on
+        slow.sendall((HEAD if not sent else HEAD[len(sent) :]) + b"\r\n\r\n")
+        assert answer(slow).startswith(b"HTTP/1.1 200 ")
+
+
+def test_more_connections_than_there_is_room_for_push_out_the_slowest(
+    server: Server, many: list[socket.socket]
+) -> None:
+    many += [server.connect(HEAD) for _ in range(CONNECTIONS + 50)]
+    assert server.get("/healthz").json() == {"status": "ok"}
+    assert answer(many[0]) == b""
+
+
+def test_a_head_that_never_ends_is_cut_off(server: Server) -> None:
+    with server.connect(HEAD) as slow:
+        assert answer(slow) == b""
+
+
+def test_clients_that_do_not_close_keep_nobody_from_being_served(
+    server: Server, many: list[socket.socket]
+) -> None:
+    many += [server.connect(HEAD + b"\r\n") for _ in range(SLOW)]
+    assert server.get("/healthz").json() == {"status": "ok"}
+    assert all(answer(one).startswith(b"HTTP/1.1 200 ") for one in many)
+
+
+def body_of(length: int, token: str = "") -> bytes:
+    bearer = f"Authorization: Bearer {token}\r\n" if token else ""
+    return (
+        f"POST /deployments HTTP/1.1\r\nHost: x\r\n{bearer}"
+        f"Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+def test_a_slow_body_without_a_token_is_answered_at_once(
+    server: Server, many: list[socket.socket]
+) -> None:
+    many += [server.connect(body_of(100_000) + b"{") for _ in range(SLOW)]
+    assert server.get("/healthz").json() == {"status": "ok"}
+    for one in many:
+        assert answer(one).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_slow_body_with_a_token_is_given_up(server: Server) -> None:
+    with server.connect(body_of(100_000, server.token()) + b"{") as slow:
+        assert answer(slow).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (HEAD + b"X-A: " + b"b" * 20_000 + b"\r\n\r\n", 431),
+        (HEAD + b"X-A: b\r\n" * 100 + b"\r\n", 431),
+        (HEAD + b"X-A: " + b"b" * (HEAD_BYTES + 1000), 431),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03secret-word\r\n\r\n", 400),
+        (b"GET /secret-word\r\n\r\n", 400),
+        (HEAD + b"X-secret-word\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+        (HEAD + b"X-Request-Id: a\r\n\tb\r\n\r\n", 400),
+    ],
+)
+def test_what_is_no_request_is_refused_in_the_form_of_the_api(
+    server: Server, sent: bytes, status: int
+) -> None:
+    with server.connect(sent) as connection:
+        head, _, body = answer(connection).partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"nosniff" in head
+    assert b"secret-word" not in head + body
+    assert json.loads(body)["status"] == status
+
+
+def test_a_request_id_cannot_bring_a_header_or_a_log_line(server: Server) -> None:
+    for evil in ("a b", "x" * 65, "{{ 7*7 }}", "\u00e9", "a;b", '"'):
+        found = httpx.get(
+            f"{server.url}/healthz", headers={"X-Request-Id": evil.encode()}, timeout=60
+        )
+        assert found.headers["X-Request-Id"] != evil
+    assert "7*7" not in server.log.read_text()
+
+
+def test_the_server_stops_in_order_while_clients_are_slow(tmp_path: Path) -> None:
+    own: Any = Server(tmp_path)
+    try:
+        own.wait()
+        slow = [own.connect(HEAD) for _ in range(SLOW)]
+        assert own.stop() == 0
+        assert all(answer(one) == b"" for one in slow)
+    finally:
+        own.stop()
