@@ -29,6 +29,7 @@ from orchestrator.identity.policy import Access, access_of, admit, allowed, stan
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import Deployment, DeploymentId
+from orchestrator.settings import Issuer, Settings
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def create_app(
     settings = orchestrator.settings
     app = _App("vacuo", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 2 * settings.limits.template_bytes + _BODY_SLACK
-    issuers = (*settings.issuers, *((issuer.issuer,) if issuer else ()))
+    issuers = trusted(settings, issuer)
     Services(
         orchestrator,
         validator,
@@ -88,6 +89,11 @@ def create_app(
     if open_routes:
         raise RuntimeError(f"routes without a rule of access: {', '.join(open_routes)}")
     return app
+
+
+def trusted(settings: Settings, issuer: DevelopmentIssuer | None) -> tuple[Issuer, ...]:
+    """All issuers that tokens are taken of, the built-in one too."""
+    return (*settings.issuers, *((issuer.issuer,) if issuer else ()))
 
 
 def _begin() -> None:

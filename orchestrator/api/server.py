@@ -20,7 +20,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from orchestrator import logs
-from orchestrator.api.app import create_app
+from orchestrator.api.app import create_app, trusted
 from orchestrator.api.deployments import shown
 from orchestrator.api.requests import Services
 from orchestrator.api.worker import CONNECTIONS, Worker
@@ -35,6 +35,7 @@ from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
 from orchestrator.control.service import Orchestrator, patience
 from orchestrator.errors import StoreUnavailable, UserError, VacuoError
+from orchestrator.identity import access
 from orchestrator.identity import issuer as development
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import DeploymentId, Event, EventKind
@@ -221,6 +222,7 @@ def serve(settings: Settings) -> None:
         issuer = development.build(settings) if settings.development_issuer else None
         TokenValidator(settings.issuers, own=issuer)
         assembly.build(settings)
+        access.load(settings.access_file, trusted(settings, issuer))
         log.info("Vacuo serves %s", settings.url)
         _Application(settings).run()
 

@@ -84,11 +84,15 @@ def find_token(current: Session) -> str:
     """The token itself; says so on standard error when it ends soon and nobody renews it."""
     found = find_credential(current)
     left = found.seconds_left(time.time())
-    soon = left is not None and 0 < left < _SOON_SECONDS
-    # One's own login renews itself.
-    if soon and current.output is Output.TABLE and not found.source.startswith("your login"):
-        current.say(f"The token of {found.source} ends in {render.duration(left)}.", "yellow")
+    soon = left is not None and 0 < left < _SOON_SECONDS and not found.renews
+    if left is not None and soon and current.output is Output.TABLE:
+        current.say(f"Your token ends in {_minutes(left)} ({found.source}).", "yellow")
     return found.token
+
+
+def _minutes(seconds: float) -> str:
+    whole = round(seconds / 60)
+    return "a minute" if whole < 2 else f"{whole} minutes"
 
 
 def remembered_server() -> str:

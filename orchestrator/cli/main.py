@@ -29,6 +29,7 @@ from orchestrator.cli import (
     status,
     templates,
     validate,
+    whoami,
 )
 from orchestrator.cli.session import Output, Session
 
@@ -162,6 +163,7 @@ def root(
 
 app.command("login")(login.login)
 app.command("logout")(login.logout)
+app.command("whoami")(whoami.whoami)
 app.command("up")(deployments.up)
 app.command("down")(deployments.down)
 app.command("status")(status.status)

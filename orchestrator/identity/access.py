@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import stat
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -122,6 +123,9 @@ def load(path: Path | None, issuers: Sequence[Issuer]) -> Rules:
 
 def _read(path: Path, issuers: dict[str, str]) -> Rules:
     document, places = yaml_file.read(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & stat.S_IWOTH:  # whoever writes it makes themselves administrator
+        raise UserError("", f"{path}: everybody on this machine can write it (mode {mode:04o}).")
     found = checked(Rules, document, places, "The access file", f"{path}")
     unknown = [
         f"{places['rules', index, 'issuer']}: rules.{index}.issuer: {_no_issuer(rule, issuers)}"

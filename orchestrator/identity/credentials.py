@@ -58,11 +58,13 @@ class NoCredential(UserError):
 
 @dataclass(frozen=True)
 class Credential:
-    """A bearer token and where it was found.  ``expires_at`` is None where nobody can tell."""
+    """A bearer token and where it was found.  ``expires_at`` is None where nobody can tell;
+    ``renews`` says that another is had without being asked for when it ends."""
 
     token: str = field(repr=False)
     source: str
     expires_at: float | None
+    renews: bool = False
 
     def seconds_left(self, now: float) -> float | None:
         """How long the token lasts; negative when it has ended."""
@@ -290,7 +292,8 @@ class Credentials:
         write_private(self._path(server), json.dumps(asdict(login)))
 
     def _own(self, server: str, login: Login) -> Credential:
-        return Credential(login.access_token, f"your login at {server}", login.expires_at)
+        source = f"your login at {server}"
+        return Credential(login.access_token, source, login.expires_at, login.renewable)
 
     def _credential(self, text: str, source: str) -> Credential:
         token = text.strip()

@@ -362,6 +362,26 @@ def everyday() -> dict[str, Answer]:
             "pools": ["demo"],
             "limits": {"templateBytes": 1000000},
         },
+        "GET /whoami": {
+            "issuer": "https://iam.example.org/",
+            "issuerName": "cms",
+            "subject": "5f0c",
+            "clientId": "vacuo-cli",
+            "groups": ["/cms/uscms"],
+            "scopes": ["openid"],
+            "roles": ["user"],
+            "rights": {"own": ["create", "see"], "shared": ["see"], "others": []},
+            "limits": [
+                {
+                    "group": None,
+                    "limits": {"deployments": 5, "nodes": 50, "cores": None},
+                    "used": {"deployments": 1, "nodes": 4, "cores": 8},
+                }
+            ],
+            "requestsPerMinute": 300,
+            "tokenEndsAt": "2026-03-01T10:30:00.000Z",
+            "secondsLeft": 540.0,
+        },
         "GET /healthz": {"status": "ok"},
         "GET /readyz": {"ready": True, "checks": [{"name": "store", "ok": True, "reason": None}]},
         "GET /checks": {

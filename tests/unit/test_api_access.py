@@ -124,7 +124,7 @@ def test_each_route_answers_each_role_as_documented(world: ApiWorld, role: str, 
     may = MAY[role][whose].split()
     for (method, path), (right, good) in ROUTES.items():
         filled = path.replace("{id}", found.id).replace("{rid}", node)
-        body = None if method in ("POST", "PUT") else {}
+        body: dict[str, Any] | None = None if method in ("POST", "PUT") else {}
         answer = world.send(method, filled, body, who=WHO[role])
         refused = 403 if role == "nobody" or "see" in may else 404
         wanted = good if right in may else refused
@@ -161,7 +161,7 @@ def test_a_token_is_good_for_the_capabilities_it_names_alone(world: ApiWorld) ->
         world.scopes["alice"] = f"openid {scope}"
         for (method, path), (right, good) in ROUTES.items():
             filled = path.replace("{id}", found.id).replace("{rid}", node)
-            body = None if method in ("POST", "PUT") else {}
+            body: dict[str, Any] | None = None if method in ("POST", "PUT") else {}
             answer = world.send(method, filled, body)
             if needed[right] == scope:
                 assert answer.status_code == good, (scope, method, path, answer.text)

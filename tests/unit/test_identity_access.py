@@ -148,6 +148,14 @@ def test_a_file_that_is_not_there_stops_the_server(tmp_path: Path) -> None:
         load(tmp_path / "absent.yaml", ISSUERS)
 
 
+def test_a_file_that_anybody_may_write_is_not_believed(tmp_path: Path) -> None:
+    path = tmp_path / "access.yaml"
+    path.write_text(RULE + "    anybody: true\n")
+    path.chmod(0o666)
+    with pytest.raises(UserError, match="can write it"):
+        load(path, ISSUERS)
+
+
 # --- the brake -----------------------------------------------------------------------------------
 
 ALICE, BOB = Principal("a", "alice"), Principal("a", "bob")
