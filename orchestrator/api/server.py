@@ -221,8 +221,8 @@ def serve(settings: Settings) -> None:
         # Made and thrown away: what they refuse is to be said once, here, and not by gunicorn.
         issuer = development.build(settings) if settings.development_issuer else None
         TokenValidator(settings.issuers, own=issuer)
-        assembly.build(settings)
         access.load(settings.access_file, trusted(settings, issuer))
+        assembly.build(settings)
         log.info("Vacuo serves %s", settings.url)
         _Application(settings).run()
 

@@ -46,8 +46,8 @@ from orchestrator.model.seen import (
     RunState,
     Seen,
 )
-from orchestrator.model.stored import (
 from orchestrator.model.shared import Account, Allowance, Sight, Use
+from orchestrator.model.stored import (
     Deployment,
     DeploymentStatus,
     Event,
@@ -71,10 +71,10 @@ from orchestrator.model.wished import (
 )
 
 __all__ = [
-    "Action",
     "Account",
-    "Attribute",
+    "Action",
     "Allowance",
+    "Attribute",
     "Concat",
     "ConfigureNodes",
     "CreateInstance",
@@ -121,11 +121,11 @@ __all__ = [
     "RunState",
     "Seen",
     "Service",
+    "Sight",
     "SiteName",
     "Token",
+    "Use",
     "UserData",
     "VacuumPolicy",
-    "Sight",
     "Value",
 ]
-    "Use",

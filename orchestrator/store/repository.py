@@ -84,6 +84,7 @@ class Repository:
         idempotency_key: str | None = None,
         fingerprint: str = "",
         events: Sequence[Event] = (),
+        allowances: Sequence[Allowance] = (),
     ) -> Deployment:
         """Store a new deployment, or raise :class:`~orchestrator.errors.LimitExceeded`.
 
@@ -99,7 +100,6 @@ class Repository:
             # write; then the second look finds it.
             if key is None:
                 raise
-        allowances: Sequence[Allowance] = (),
             return self._create(deployment, key, events, allowances)
 
     def _create(
@@ -114,6 +114,7 @@ class Repository:
                 first = deployments.of_key(connection, deployment.owner, *key)
                 if first is not None:
                     return first
+            deployments.check_allowances(connection, allowances, deployment)
             deployments.insert_new(connection, deployment)
             leases.make(connection, deployment.id)
             if key is not None:
@@ -129,8 +130,8 @@ class Repository:
     def deployments(
         self,
         owner: Principal | None = None,
-            deployments.check_allowances(connection, allowances, deployment)
         *,
+        sight: Sight | None = None,
         page: int = 0,
         size: int = 10,
         user_group: str | None = None,
@@ -147,7 +148,6 @@ class Repository:
         with self._database.read() as connection:
             return deployments.page(connection, wanted, page, size, order)
 
-        sight: Sight | None = None,
     def change(
         self,
         id: DeploymentId,
@@ -155,6 +155,7 @@ class Repository:
         events: Sequence[Event] = (),
         only_if: Collection[DeploymentStatus] = (),
         if_generation: int | None = None,
+        allowances: Sequence[Allowance] = (),
         **fields: Any,
     ) -> Deployment:
         """Change fields of the deployment: what the API does, never the loop.
@@ -170,8 +171,12 @@ class Repository:
             journal.append(connection, events)
             return changed
 
+    def in_use(self, account: Account) -> Use:
+        """What the account's deployments that are not DELETE_COMPLETE may grow to."""
+        with self._database.read() as connection:
+            return deployments.in_use(connection, account)
+
     def to_work_on(self) -> tuple[DeploymentId, ...]:
-        allowances: Sequence[Allowance] = (),
         """Every deployment that is not DELETE_COMPLETE, oldest first."""
         with self._database.read() as connection:
             return deployments.to_work_on(connection)
@@ -185,11 +190,6 @@ class Repository:
         """
         with self._database.write() as connection:
             return leases.acquire(connection, id, holder, now + seconds, now)
-
-    def in_use(self, account: Account) -> Use:
-        """What the account's deployments that are not DELETE_COMPLETE may grow to."""
-        with self._database.read() as connection:
-            return deployments.in_use(connection, account)
 
     def renew(self, lease: Lease, seconds: float, now: float) -> Lease:
         """The same lease until ``now + seconds``; :class:`~orchestrator.errors.LeaseLost` when
