@@ -37,6 +37,7 @@ from orchestrator.control.service import Orchestrator, patience
 from orchestrator.errors import StoreUnavailable, UserError, VacuoError
 from orchestrator.identity import access
 from orchestrator.identity import issuer as development
+from orchestrator.identity.secrets import rotate
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import DeploymentId, Event, EventKind
 from orchestrator.outbound import Outbound
@@ -232,6 +233,15 @@ def verify_audits(settings: Settings, known: str = "") -> Verification:
     repository = Repository.open(settings.database_url)
     try:
         return repository.verify_audits(known)
+    finally:
+        repository.close()
+
+
+def rotate_master_key(settings: Settings) -> int:
+    """Seal all secrets with a new master key; how many there were."""
+    repository = Repository.open(settings.database_url)
+    try:
+        return rotate(repository.secrets, assembly.key_ring(settings))
     finally:
         repository.close()
 

@@ -100,6 +100,18 @@ def verify_audit(
     current.next(f"keep the hash elsewhere; later: vacuo server audit --known {found.head}")
 
 
+@app.command("rotate-key")
+def rotate_key(context: typer.Context, config: Configuration = None) -> None:
+    """Make a new master key and seal all stored secrets with it; the server may run meanwhile."""
+    current = session.of(context)
+    _, effective = _effective(config or context.meta.get("vacuo.config"))
+    from orchestrator.api.server import rotate_master_key
+
+    count = rotate_master_key(effective)
+    current.emit("rotated", {"secrets": count}, [Text(f"{count} secrets have the new master key")])
+    current.next("forget the old key: copies of it open what was stored before, in backups too")
+
+
 def worker() -> None:
     """Explain why there are no separate workers; exit code 1."""
     raise UserError(

@@ -10,11 +10,15 @@ from orchestrator.configure.base import Configurator
 from orchestrator.configure.playbooks import WithPlaybooks
 from orchestrator.configure.simulated import SimulatedConfigurator
 from orchestrator.control.ports import Ports, PullSite
+from orchestrator.identity.master_keys import KeyRing
+from orchestrator.identity.secrets import EnvelopeSealer, SecretStore
+from orchestrator.identity.vault import VaultSealer
 from orchestrator.model import PoolName, SiteName
 from orchestrator.providers.base import Provider
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.simulated import SimulatedProvider
 from orchestrator.settings import Pool, Settings, Site
+from orchestrator.store.repository import Repository
 from orchestrator.world import World
 
 
@@ -36,7 +40,25 @@ def build(settings: Settings) -> Ports:
             for site in settings.sites
             if (url := settings.pull_url(site))
         },
+        OwnPools(settings.data_directory),
     )
+
+
+def key_ring(settings: Settings) -> KeyRing:
+    """The master keys of this server."""
+    return KeyRing(settings.data_directory / "master-keys")
+
+
+def secret_store(settings: Settings, repository: Repository) -> SecretStore:
+    """Where this server keeps secrets, ready to be used.
+
+    Raises :class:`~orchestrator.errors.UserError` where it cannot be.
+    """
+    if settings.secrets.backend == "vault":
+        return SecretStore(repository.secrets, VaultSealer(settings.secrets))
+    ring = key_ring(settings)
+    ring.load()
+    return SecretStore(repository.secrets, EnvelopeSealer(ring))
 
 
 def provider(site: Site, settings: Settings) -> Provider:

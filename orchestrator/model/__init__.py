@@ -28,6 +28,7 @@ from orchestrator.model.identifiers import (
     Principal,
     SiteName,
 )
+from orchestrator.model.secret import Sealed, SecretEntry, SecretPlace
 from orchestrator.model.seen import (
     Demand,
     Freshness,
@@ -113,12 +114,15 @@ __all__ = [
     "Principal",
     "Quota",
     "Rejection",
+    "RenewCredential",
     "Requirements",
     "Reschedule",
     "RevokeCredentials",
-    "RenewCredential",
     "Run",
     "RunState",
+    "Sealed",
+    "SecretEntry",
+    "SecretPlace",
     "Seen",
     "Service",
     "Sight",

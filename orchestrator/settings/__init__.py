@@ -10,6 +10,7 @@ What is wrong is told by file, line and field, and never by its value: that may 
 
 from orchestrator.settings.document import SEARCH_PATH, find, load, scalars, sections
 from orchestrator.settings.files import check_files
+from orchestrator.settings.secrets import Secrets
 from orchestrator.settings.sections import (
     Callbacks,
     Flavour,
@@ -33,6 +34,7 @@ __all__ = [
     "Issuer",
     "Limits",
     "Pool",
+    "Secrets",
     "Settings",
     "Site",
     "SiteLimits",

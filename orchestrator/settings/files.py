@@ -29,11 +29,14 @@ def check_files(settings: Settings) -> None:
         for issuer in settings.issuers
         if (path := issuer.introspection_secret_file) and (trouble := _trouble_of_secret(path))
     ]
+    vault = settings.secrets.vault_token_file
+    if vault and (trouble := _trouble_of_secret(vault)):
+        found.append(f"secrets.vault_token_file: {vault}: {trouble}")
     if found:
         raise UserError(
             "The configuration names files that cannot be used.",
             "\n".join(found),
-            "see docs/admin/pools.md and docs/admin/identity.md",
+            "see docs/admin/pools.md, docs/admin/identity.md and docs/admin/configuration.md",
             code="configuration-invalid",
         )
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from orchestrator.settings.secrets import Secrets
+
 POOL_OPTIONS = ("join_token_file",)
 ON_THIS_MACHINE = ("local", "simulated")
 
@@ -320,6 +322,7 @@ class Settings(_Section):
     sites: tuple[Site, ...] = Field((), description="Where machines can be had.")
     pools: tuple[Pool, ...] = Field((), description="What machines may join.")
     imports: Imports = Field(Imports(), description="What templates may import.")
+    secrets: Secrets = Field(Secrets(), description="Where secrets are kept.")
     callbacks: Callbacks = Field(Callbacks(), description="Whom the server calls, if asked to.")
     templates: Templates = Field(
         Templates(), description="What realises node types of INDIGO, DODAS and others."

@@ -36,7 +36,16 @@ from orchestrator.model import (
     Use,
 )
 from orchestrator.reasons import Reason
-from orchestrator.store import audit, deployments, enrolments, journal, leases, outbox, work
+from orchestrator.store import (
+    audit,
+    deployments,
+    enrolments,
+    journal,
+    leases,
+    outbox,
+    secrets,
+    work,
+)
 from orchestrator.store.audit import Verification
 from orchestrator.store.database import Database, open_database
 from orchestrator.store.deployments import Page
@@ -44,6 +53,7 @@ from orchestrator.store.enrolments import Enrolled, PullRun
 from orchestrator.store.leases import Lease
 from orchestrator.store.outbox import Call
 from orchestrator.store.schema import counters
+from orchestrator.store.secrets import SecretRows
 
 __all__ = ["Call", "Enrolled", "Lease", "Page", "PullRun", "Repository", "Verification"]
 
@@ -62,6 +72,11 @@ class Repository:
         to do when it cannot be opened.
         """
         return cls(open_database(url))
+
+    @property
+    def secrets(self) -> SecretRows:
+        """The sealed secrets; :mod:`orchestrator.identity.secrets` opens them."""
+        return SecretRows(self._database)
 
     def close(self) -> None:
         self._database.close()
@@ -485,4 +500,5 @@ class Repository:
             deployments.prune(connection, before)
             work.prune(connection, before)
             enrolments.prune(connection)
+            secrets.prune(connection)
             journal.prune(connection, before)

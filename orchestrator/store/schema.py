@@ -214,6 +214,28 @@ callbacks = Table(
     Index(None, "deployment"),
 )
 
+# Whose each is and what may be shown of it are columns; ``key`` names the master key with which
+# ``wrapped``, the key of ``content``, is sealed.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=True),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("user_group", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("wrapped", Text, nullable=False),
+    Column("content", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double),
+    UniqueConstraint("issuer", "subject", "user_group", "deployment", "name"),
+    Index(None, "key"),
+)
+
 # The hash of each audit over the one before it; see ``audit``.
 audits = Table(
     "audits",

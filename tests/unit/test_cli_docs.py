@@ -59,7 +59,7 @@ def test_every_command_and_option_is_documented(name: str) -> None:
 
 def test_no_document_names_a_command_or_an_option_that_does_not_exist() -> None:
     text = (USER_DOCS / "cli.md").read_text()
-    named = set(re.findall(r"^### `vacuo ([a-z ]+)`$", text, re.M))
+    named = set(re.findall(r"^### `vacuo ([a-z -]+)`$", text, re.M))
     assert named == set(commands())
 
 

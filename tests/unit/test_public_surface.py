@@ -40,6 +40,7 @@ SECTIONS = {
     "pools": settings.Pool,
     "issuers": settings.Issuer,
     "imports": settings.Imports,
+    "secrets": settings.Secrets,
     "callbacks": settings.Callbacks,
     "templates": settings.Templates,
     "templates: playbooks": settings.ForeignPlaybook,
@@ -169,7 +170,7 @@ TYPES: dict[str, dict[str, Any]] = {
     for name, definition in BUNDLE.sections[kind_].items()
 }
 # Types that templates derive from and do not use; the chapter on own services has them.
-BASES = {"vacuo.nodes.Service", "vacuo.nodes.PoolMember"}
+BASES = {"vacuo.nodes.Service", "vacuo.nodes.PoolMember", "vacuo.nodes.Pool"}
 
 
 def type_rows() -> dict[str, str]:
