@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from bench import configure, first_job, hostile, indigo, reaction, tokens, tosca
+from bench import api_fuzz, configure, first_job, hostile, indigo, reaction, tokens, tosca
 from bench.figures import Figure, report
 
 BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], Sequence[Figure]]] = {
     "tosca-hostile": hostile.run,
     "tosca-indigo": indigo.run,
     "tokens": tokens.run,
+    "api-fuzz": api_fuzz.run,
 }
 
 

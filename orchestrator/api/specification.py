@@ -163,6 +163,7 @@ def _describe_bodies(
             responses[status]["content"][problems.MEDIA_TYPE] = schema
     text = {"schema": {"type": "string"}}
     for code, kind in media.items():
-        responses[str(code)]["content"] = {kind: text}
+        described = {"schema": {"type": "object"}} if kind.endswith("json") else text
+        responses[str(code)]["content"] = {kind: described}
     if stream:
         responses["200"]["content"]["text/event-stream"] = text
