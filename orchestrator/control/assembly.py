@@ -40,7 +40,6 @@ def build(settings: Settings) -> Ports:
             for site in settings.sites
             if (url := settings.pull_url(site))
         },
-        OwnPools(settings.data_directory),
     )
 
 
