@@ -233,14 +233,14 @@ class Configuration:
         own.update(policy_attributes(group))
         return own
 
-    def _host_keys(self, node: Node) -> tuple[str, ...]:
-        if node.instance is None:
     def _known_host_keys(self, node: Node) -> tuple[str, ...]:
         """Those that the site tells at once: a pass does not wait for them."""
         if node.instance is None:
             return ()
         return tuple(self._ports.providers[node.site].host_keys(node.instance))
 
+    def _host_keys(self, node: Node) -> tuple[str, ...]:
+        if node.instance is None:
             return ()
         provider = self._ports.providers[node.site]
         for _ in range(HOST_KEY_TRIES):
