@@ -205,8 +205,9 @@ def _cost(cost: Json) -> Text:
     parts = [f"{cost['perHourAfter']:g} an hour"]
     if cost["perHourNow"] is not None and cost["perHourNow"] != cost["perHourAfter"]:
         parts[0] += f" instead of {cost['perHourNow']:g}"
-    if cost["perHourAtMost"] is not None:
-        parts.append(f"{cost['perHourAtMost']:g} an hour at the maximum")
+    most = cost["perHourAtMost"]
+    parts.append("no price known" if most is None else f"{most:g} an hour")
+    parts[-1] += " at the maximum"
     if cost["toExpiry"] is not None:
         parts.append(f"{cost['toExpiry']:g} until the lifetime ends")
     return Text(f"Cost: {', '.join(parts)}.")
