@@ -53,18 +53,19 @@ def mint(
     identity: str,
     scopes: Collection[str],
     issued_at: float,
-    lifetime_seconds: int,
+    lifetime_seconds: int | None,
 ) -> str:
     """A signed token for ``identity`` that is good for ``scopes`` (HTCondor's authorisation
-    levels, e.g. ``ADVERTISE_STARTD``) and nothing else."""
-    claims = {
+    levels, e.g. ``ADVERTISE_STARTD``) and nothing else; without a lifetime, as long as its key."""
+    claims: dict[str, str | int] = {
         "iss": issuer,
         "sub": identity,
         "iat": int(issued_at),
-        "exp": int(issued_at) + lifetime_seconds,
         "jti": uuid.uuid4().hex,
         "scope": " ".join(f"condor:/{scope}" for scope in scopes),
     }
+    if lifetime_seconds is not None:
+        claims["exp"] = int(issued_at) + lifetime_seconds
     return jwt.encode(claims, key, algorithm="HS256", headers={"kid": key_name})
 
 

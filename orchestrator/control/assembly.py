@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.batch.base import BatchPool
 from orchestrator.batch.htcondor import HTCondorPool
+from orchestrator.batch.own_pools import OwnPools
 from orchestrator.batch.simulated import SimulatedPool
 from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import Configurator
@@ -40,6 +41,7 @@ def build(settings: Settings) -> Ports:
             for site in settings.sites
             if (url := settings.pull_url(site))
         },
+        OwnPools(settings.data_directory),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestrator.configure.base import HostToConfigure, RoleCall, SecretFile, TaskStatus
 from orchestrator.control.granting import granted
+from orchestrator.control.granting import granted
 from orchestrator.control.ports import Ports
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.tell import tell
@@ -215,7 +216,9 @@ class Configuration:
     ) -> HostToConfigure:
         """What the node is to become, every value known; raises :class:`Unresolved`."""
         group = deployment.spec.group(node.group)
-        scope = Scope(deployment.spec, nodes, node, self._own(deployment.id, node, group))
+        own = self._own(deployment.id, node, group)
+        given = granted(self._ports.own_pools, deployment, nodes, node)
+        scope = Scope(deployment.spec, nodes, node, own, given)
         roles = tuple(_role(service, scope) for service in group.services)
         return HostToConfigure(node.name, node.address or "", host_keys, roles)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.batch.base import BatchPool
+from orchestrator.batch.own_pools import OwnPools
 from orchestrator.configure.base import Configurator
 from orchestrator.model import PoolName, SiteName
 from orchestrator.providers.base import Provider
@@ -28,3 +29,4 @@ class Ports:
     pools: Mapping[PoolName, BatchPool]
     configurator: Configurator
     pull: Mapping[SiteName, PullSite] = field(default_factory=dict)
+    own_pools: OwnPools | None = None

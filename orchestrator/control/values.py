@@ -5,12 +5,14 @@ Attributes of a host, and of every service on it: ``private_address``, ``public_
 its services alone, ``other_addresses``: those of the other hosts of its group.  Of a service that
 joins a pool also ``idle_time`` and ``lifetime`` (seconds; 0 is none) and what it needs to
 join it: ``collector``, ``trust_domain``, ``join_credential``, ``administrator`` and
-``administrator_key`` (who may drain it, and the key by which it knows them).
+``administrator_key`` (who may drain it, and the key by which it knows them).  Of a pool that the
+deployment makes itself, for hosts of the same template alone: ``signing_key``, and
+``worker_credential``, which is another for every host that asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +30,8 @@ from orchestrator.model import (
     Value,
 )
 
-SECRET_ATTRIBUTES = frozenset({"join_credential", "administrator_key"})
+POOL_SECRETS = frozenset({"signing_key", "worker_credential"})
+SECRET_ATTRIBUTES = frozenset({"join_credential", "administrator_key"}) | POOL_SECRETS
 
 
 class Unresolved(VacuoError):
@@ -38,14 +41,19 @@ class Unresolved(VacuoError):
 @dataclass(frozen=True)
 class Scope:
     """What values are resolved against: the deployment's nodes and, where a host is being
-    configured, that host itself with ``own`` attributes that only it may see."""
+    configured, that host itself with ``own`` attributes that only it may see, and what it is
+    ``granted`` of the pools of its deployment, by node template and attribute."""
 
     spec: DeploymentSpec
     nodes: Sequence[Node]
     node: Node | None = None
     own: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    granted: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     def attribute(self, reference: Attribute) -> Any:
+        given = self.granted.get((reference.template, ".".join(reference.path)))
+        if given is not None:
+            return given
         group = self.spec.group_of_template(reference.template)
         if group is None:
             raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
@@ -144,17 +152,25 @@ def resolve(value: Value, scope: Scope) -> Any:
 
 def is_secret(value: Value) -> bool:
     """Whether a value contains an attribute that must never be shown."""
+    return any(SECRET_ATTRIBUTES.intersection(found.path) for found in attributes_in(value))
+
+
+def attributes_in(value: Value) -> Iterator[Attribute]:
+    """Every attribute that ``value`` refers to, however deep."""
     if isinstance(value, Attribute):
-        return bool(SECRET_ATTRIBUTES.intersection(value.path))
+        yield value
+        return
+    inner: Iterable[Value] = ()
     if isinstance(value, Concat):
-        return any(is_secret(part) for part in value.parts)
-    if isinstance(value, Token | Join):
-        return is_secret(value.value)
-    if isinstance(value, Mapping):
-        return any(is_secret(inner) for inner in value.values())
-    if isinstance(value, list | tuple):
-        return any(is_secret(inner) for inner in value)
-    return False
+        inner = value.parts
+    elif isinstance(value, Token | Join):
+        inner = (value.value,)
+    elif isinstance(value, Mapping):
+        inner = value.values()
+    elif isinstance(value, list | tuple):
+        inner = value
+    for one in inner:
+        yield from attributes_in(one)
 
 
 def outputs(spec: DeploymentSpec, nodes: Sequence[Node]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.placement import split
 from orchestrator.control.values import (
+    POOL_SECRETS,
     Scope,
     Unresolved,
     addresses_beside,
@@ -36,6 +37,8 @@ class _GroupScope(Scope):
     group: NodeGroup | None = None
 
     def attribute(self, reference: Attribute) -> object:
+        if reference.path[0] in POOL_SECRETS:
+            return f"own {reference.template}.{'.'.join(reference.path)}"
         group = self.spec.group_of_template(reference.template)
         if self.group is None or group is None or group.name != self.group.name:
             return super().attribute(reference)

@@ -18,6 +18,7 @@ from orchestrator.tosca.short_names import full_name
 COMPUTE = "tosca.nodes.Compute"
 SERVICE = "vacuo.nodes.Service"
 POOL_MEMBER = "vacuo.nodes.PoolMember"
+POOL = "vacuo.nodes.Pool"
 VACUUM = "vacuo.policies.Vacuum"
 PLACEMENT = "tosca.policies.Placement"
 HOSTED_ON = "tosca.relationships.HostedOn"

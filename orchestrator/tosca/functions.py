@@ -138,6 +138,12 @@ class Evaluator:
         ):
             at.problem(f"Only {shown(template.name)} itself may know its {shown(reference.name)}.")
             return INVALID
+        if reference.name in self._references.secrets(template.type) and not isinstance(scope, str):
+            at.problem(
+                f"Only services of this template may know the {shown(reference.name)} of "
+                f"{shown(template.name)}."
+            )
+            return INVALID
         if reference.name not in self.attributes(template):
             schema = self._library.attributes(template.type)[reference.name]
             value = self._assigned(template, schema)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import POOL_MEMBER, SERVICE, Schema
+from orchestrator.tosca.definitions import POOL, POOL_MEMBER, SERVICE, Schema
 from orchestrator.tosca.problems import did_you_mean, shown
 from orchestrator.tosca.read import Listing, Scalar
 from orchestrator.tosca.topology import NodeTemplate, Reference, RelationshipTemplate, Topology
@@ -161,7 +161,14 @@ class References:
             "node_types", node_type, SERVICE
         ):
             names |= dict.fromkeys(RUNTIME)
-        return names | self.pool_attributes(node_type)
+        return names | self.pool_attributes(node_type) | self.secrets(node_type)
+
+    def secrets(self, node_type: str) -> dict[str, None]:
+        """What a pool of the template's own gives to hosts of the template, and to nobody else."""
+        if not self._library.derives("node_types", node_type, POOL):
+            return {}
+        everybodys = self._library.attributes(SERVICE)
+        return dict.fromkeys(n for n in self._library.attributes(POOL) if n not in everybodys)
 
     def pool_attributes(self, node_type: str) -> dict[str, None]:
         """What only a member of a pool knows of itself."""
