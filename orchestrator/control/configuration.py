@@ -15,7 +15,6 @@ from typing import Any
 
 from orchestrator.configure.base import HostToConfigure, RoleCall, SecretFile, TaskStatus
 from orchestrator.control.granting import granted
-from orchestrator.control.granting import granted
 from orchestrator.control.ports import Ports
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.tell import tell
