@@ -142,6 +142,11 @@ REGISTRY: dict[str, ReasonText] = {
     "configure-failed": ReasonText(
         "Ansible failed on node {node}: {why}.", "vacuo logs {node} --failed"
     ),
+    "host-key-unknown": ReasonText(
+        "Node {node} shows another ssh host key than site {site} tells of. It was sent nothing, "
+        "and is replaced.",
+        "vacuo logs {node}",
+    ),
     "reconfigure-failed": ReasonText(
         "Ansible could not change the configuration of node {node}: {why}. The other nodes are "
         "left as they are, and it is tried again.",

@@ -31,6 +31,7 @@ class Faults:
     hosts_unreachable: bool = False  # those that are configured already
     boot_fails: float = 0.0  # the host never answers
     configure_fails: float = 0.0
+    host_keys_differ: bool = False  # another machine answers at the hosts' addresses
     delete_answer_lost: float = 0.0
     delete_refused: float = 0.0
     listing_lags_seconds: float = 0.0  # a new host is listed only after this

@@ -46,6 +46,7 @@ class TaskStatus(StrEnum):
     SKIPPED = "skipped"
     FAILED = "failed"
     UNREACHABLE = "unreachable"
+    DISTRUSTED = "distrusted"  # it showed another ssh key than the one we know; it got nothing
     FINISHED = "finished"  # the last event of a host that went through without failure
 
 
@@ -123,7 +124,7 @@ class Configurator(Protocol):
     def apply(self, hosts: Sequence[HostToConfigure], run: str) -> Iterator[TaskEvent]:
         """Configure all hosts in one run; events arrive as tasks end.
 
-        Every host gets exactly one last event: FINISHED, FAILED or UNREACHABLE.  ``run`` names the
-        run in logs and artifacts.  Closing the iterator ends the run.
+        Every host gets exactly one last event: FINISHED, FAILED, UNREACHABLE or DISTRUSTED.
+        ``run`` names the run in logs and artifacts.  Closing the iterator ends the run.
         """
         ...

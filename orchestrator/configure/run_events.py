@@ -16,6 +16,11 @@ SHORTEST_SECRET = 4
 HIDDEN = "(hidden)"
 INCLUDES = frozenset({"include_role", "include_tasks"})
 
+# What ssh and Mitogen say of a host whose key is not the one that we know.
+_OTHER_HOST_KEY = re.compile(
+    r"host key verification failed|remote host identification has changed|mismatching host key",
+    re.IGNORECASE,
+)
 _MITOGEN_FAULT = re.compile(r"mitogen|Traceback \(most recent call last\)|ModuleNotFoundError")
 
 
@@ -84,7 +89,10 @@ class Progress:
                 return self._failed(node, data)
             case "runner_on_unreachable":
                 self.left.discard(node)
-                return self._event(node, data, TaskStatus.UNREACHABLE, self._message(data))
+                message = self._message(data)
+                stranger = bool(_OTHER_HOST_KEY.search(message))
+                status = TaskStatus.DISTRUSTED if stranger else TaskStatus.UNREACHABLE
+                return self._event(node, data, status, message)
         return None
 
     def mitogen_fault(self, event: TaskEvent) -> bool:

@@ -75,6 +75,8 @@ class SimulatedConfigurator:
             role = wanted.roles[-1].role if wanted.roles else ""
             if host is None or host.state is not InstanceState.RUNNING:
                 return TaskEvent(wanted.node, now, role, "connect", TaskStatus.UNREACHABLE)
+            if self._world.faults.host_keys_differ:
+                return TaskEvent(wanted.node, now, role, "connect", TaskStatus.DISTRUSTED)
             if self._world.happens(self._world.faults.configure_fails):
                 return TaskEvent(
                     wanted.node, now, role, "configure", TaskStatus.FAILED, "as simulated"

@@ -53,7 +53,12 @@ log = logging.getLogger(__name__)
 RUNS_AT_ONCE = 4
 HOST_KEY_TRIES = 40
 HOST_KEY_PAUSE_SECONDS = 0.25
-ENDED = frozenset({TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.UNREACHABLE})
+ENDED = {
+    TaskStatus.FINISHED: RunState.SUCCEEDED,
+    TaskStatus.FAILED: RunState.FAILED,
+    TaskStatus.UNREACHABLE: RunState.FAILED,
+    TaskStatus.DISTRUSTED: RunState.DISTRUSTED,
+}
 
 
 class Configuration:
@@ -165,9 +170,8 @@ class Configuration:
                 self._repository.append([event_of(deployment.id, task)])
                 continue
             left.discard(task.node)
-            done = task.status is TaskStatus.FINISHED
-            state = RunState.SUCCEEDED if done else RunState.FAILED
-            why = "" if done else f"{task.task}: {task.message}"
+            state = ENDED[task.status]
+            why = "" if state is RunState.SUCCEEDED else f"{task.task}: {task.message}"
             self._ended(deployment, intent, task.node, state, why, (event_of(deployment.id, task),))
             self._wake(deployment.id)
 

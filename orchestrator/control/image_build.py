@@ -31,7 +31,8 @@ from orchestrator.tosca.sandbox import Compiler
 
 OWNER = DeploymentId("image-build")
 TRY_SECONDS = 0.5
-_ENDS = (TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.UNREACHABLE)
+_FAILURES = (TaskStatus.FAILED, TaskStatus.UNREACHABLE, TaskStatus.DISTRUSTED)
+_ENDS = (TaskStatus.FINISHED, *_FAILURES)
 
 Say = Callable[[str], None]
 
@@ -178,7 +179,7 @@ class Bakery:
     def _apply(self, host: HostToConfigure, image: PreparedImage) -> int:
         tasks = 0
         for event in self._configurator.apply([host], f"image-{image.digest}"):
-            if event.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE):
+            if event.status in _FAILURES:
                 raise Terminal(f"{event.task} failed: {event.message}")
             if event.status not in _ENDS:
                 tasks += event.status is not TaskStatus.SKIPPED

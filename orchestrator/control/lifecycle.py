@@ -40,7 +40,15 @@ REPEAT_DELETE_SECONDS = 3.0
 REPEAT_DRAIN_SECONDS = 5.0
 CONFIGURE_BACKOFF_SECONDS = 5.0
 
-FAILURES = frozenset({"create-failed", "boot-timed-out", "configure-failed", "join-timed-out"})
+FAILURES = frozenset(
+    {
+        "create-failed",
+        "boot-timed-out",
+        "configure-failed",
+        "host-key-unknown",
+        "join-timed-out",
+    }
+)
 BEFORE_JOINED = frozenset(
     {NodeState.REQUESTED, NodeState.BOOTING, NodeState.CONFIGURING, NodeState.JOINING}
 )
@@ -249,7 +257,12 @@ def configure(node: Node, digest: str, now: float) -> Node:
 
 def _refreshing(node: Node, sight: Sight, context: Context) -> Step:
     """The node goes its way, and beside it a run changes its configuration."""
-    node, why, ready = after_refresh(node, _run_of(node, sight), context.now)
+    run = _run_of(node, sight)
+    if run and run.state is RunState.DISTRUSTED and node.state in CONFIGURED:
+        serves = context.group.pool and node.state is NodeState.JOINED
+        leave = _drain if serves else _delete
+        return leave(replace(node, refreshing=False), context, _distrusted(node))
+    node, why, ready = after_refresh(node, run, context.now)
     step = _STEPS[node.state](node, sight, context)
     if step.node.state not in CONFIGURED:
         return step
@@ -271,6 +284,8 @@ def _configuring(node: Node, sight: Sight, context: Context) -> Step:
         return _wait(node, sight, reason("configuring", node=node.name))
     if run.state is RunState.SUCCEEDED:
         return _in_service(node, context)
+    if run.state is RunState.DISTRUSTED:
+        return _delete(node, context, _distrusted(node))
     why = reason("configure-failed", node=node.name, why=run.why or "see its log")
     if node.attempts >= context.patience.configure_attempts:
         return _delete(node, context, why)
@@ -278,6 +293,10 @@ def _configuring(node: Node, sight: Sight, context: Context) -> Step:
         wait = CONFIGURE_BACKOFF_SECONDS * node.attempts
         return Step(replace(node, retry_at=context.now + wait, reason=why))
     return Step(node, ready=node.retry_at <= context.now and sight.instance.is_fresh)
+
+
+def _distrusted(node: Node) -> Reason:
+    return reason("host-key-unknown", node=node.name, site=node.site)
 
 
 def _in_service(node: Node, context: Context) -> Step:

@@ -7,7 +7,7 @@ from orchestrator.model import DeploymentId, Event, EventKind, NodeState
 
 
 def event_of(deployment: DeploymentId, task: TaskEvent) -> Event:
-    failed = task.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE)
+    failed = task.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE, TaskStatus.DISTRUSTED)
     name = f"{task.role.rpartition('.')[2]}: {task.task}" if task.role else task.task
     message = f"{task.status.value} {name}" + (f": {task.message}" if task.message else "")
     return Event(

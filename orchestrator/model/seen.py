@@ -176,11 +176,13 @@ class Machine:
 
 
 class RunState(StrEnum):
-    """A configuration run as the loop finds it; LOST is one whose server died under it."""
+    """A configuration run as the loop finds it; LOST is one whose server died under it,
+    DISTRUSTED one that met a host with another ssh key than its site tells of."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    DISTRUSTED = "distrusted"
     LOST = "lost"
 
 

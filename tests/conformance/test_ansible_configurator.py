@@ -269,7 +269,7 @@ def test_a_host_that_is_not_the_one_we_know_gets_nothing(
     )
     host = dataclasses.replace(served, host_keys=(other,))
     events = list(configurator.apply([host], "impostor"))
-    assert last(events, host).status is TaskStatus.UNREACHABLE
+    assert last(events, host).status is TaskStatus.DISTRUSTED
     assert not any(event.status is TaskStatus.CHANGED for event in events)
     assert configurator.mitogen_in_use is mitogen
 

@@ -45,7 +45,8 @@ TEMPLATE = "tosca_definitions_version: tosca_simple_yaml_1_3\nminimum: 1\n"
 
 
 class Compiler:
-    """Knows two words: ``minimum``, how many workers there always are, and their ``cores``."""
+    """Knows three words: ``minimum``, how many workers there always are, their ``cores``, and after
+    how many seconds they are ``idle``."""
 
     def compile(self, template: str, inputs: Mapping[str, Any]) -> DeploymentSpec:
         document = yaml.safe_load(template)
@@ -60,7 +61,7 @@ class Compiler:
             "execute",
             "vacuo.nodes.HTCondor.Execute",
             "vacuo.site.htcondor_execute",
-            {"htcondor_execute_idle_seconds": 3600},
+            {"htcondor_execute_idle_seconds": int(document.get("idle", 3600))},
         )
         return NodeGroup(
             name=GroupName("workers"),
