@@ -46,7 +46,7 @@ def packets(content):
 def fingerprints(content):
     """Of the primary keys, version 4."""
     return [
-        hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest().upper()
+        hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body).hexdigest().upper()  # noqa: S324 - what a fingerprint of OpenPGP is
         for kind, body in packets(content)
         if kind == 6
     ]
@@ -63,15 +63,17 @@ def main(source, destination, *allowed):
     wanted = {one.replace(" ", "").upper() for one in allowed}
     if not found or not set(found) <= wanted:
         sys.exit(
-            "the key's fingerprint is %s, and %s is expected"
-            % (" and ".join(found) or "not to be found", " or ".join(sorted(wanted)))
+            "the key's fingerprint is {}, and {} is expected".format(
+                " and ".join(found) or "not to be found", " or ".join(sorted(wanted))
+            )
         )
     if os.path.basename(destination).startswith("RPM"):
         key = content
     if os.path.exists(destination):
         with open(destination, "rb") as file:
             if file.read() == key:
-                return print("unchanged")
+                print("unchanged")
+                return
     os.makedirs(os.path.dirname(destination), exist_ok=True)
     with open(destination + ".new", "wb") as file:
         file.write(key)

@@ -138,7 +138,9 @@ def stored(origin, name):
         return looks[-1] >= 4 and len(set(looks[-5:])) == 1 and len(looks) >= 5
 
     eventually("the directory of the disk has been read", read)
-    expect("what was fetched is still there", fetch(LOCAL, f"{origin}/data/{name}")[:2], (200, True))
+    expect(
+        "what was fetched is still there", fetch(LOCAL, f"{origin}/data/{name}")[:2], (200, True)
+    )
     expect("and was fetched once", reached(origin)[f"/data/{name}"], 1)
 
 
