@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
+import webbrowser
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,12 +34,16 @@ def login(
             help="For scripts: a JSON file (mode 0600) with client_id and client_secret.",
         ),
     ] = None,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser", help="Log in on a page in a browser of this machine."),
+    ] = False,
     issuer: Annotated[
         str | None,
         typer.Option(help="The issuer to use, where the server trusts several; its name or URL."),
     ] = None,
 ) -> None:
-    """Log in with a code to approve in a browser."""
+    """Log in with a code to approve in a browser, or on a page of this machine's."""
     from orchestrator.identity.credentials import Credentials
 
     current = session.of(context)
@@ -45,6 +51,8 @@ def login(
     target = _target(credentials.targets(current.server), issuer)
     if client_credentials_file is not None:
         found = credentials.client_login(current.server, client_credentials_file, target)
+    elif browser and _has_browser(current):
+        found = credentials.browser_login(current.server, lambda page: _open(current, page), target)
     else:
         found = credentials.device_login(
             current.server, lambda code: _show_code(current, code), target
@@ -144,6 +152,23 @@ def _show_code(current: Session, code: DeviceCode) -> None:
         current.say(f"or open {complete}")
         if current.err.is_terminal:
             current.say(_picture(complete))
+
+
+def _has_browser(current: Session) -> bool:
+    """Whether a page can be shown here; where it cannot, the code can be approved elsewhere."""
+    named = os.environ.get("BROWSER")
+    drawn = sys.platform != "linux" or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if named or drawn:
+        return True
+    current.say("There is no browser here; approve a code elsewhere instead.", "yellow")
+    return False
+
+
+def _open(current: Session, page: str) -> None:
+    current.say(Text.assemble("Log in on this page  ", (page, "underline")))
+    webbrowser.open(page)
 
 
 def _picture(url: str) -> Text:

@@ -132,6 +132,12 @@ class Credentials:
         """
         return self._keep(server, self._issuer(server, target).device_flow(on_code))
 
+    def browser_login(
+        self, server: str, open_page: Callable[[str], None], target: LoginTarget | None = None
+    ) -> Credential:
+        """Log in on a page that ``open_page`` shows, in a browser on this machine."""
+        return self._keep(server, self._issuer(server, target).browser_flow(open_page))
+
     def client_login(
         self, server: str, client_file: Path, target: LoginTarget | None = None
     ) -> Credential:

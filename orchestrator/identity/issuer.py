@@ -22,6 +22,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from orchestrator.errors import UserError
+from orchestrator.identity import issuer_codes
 from orchestrator.identity.claims import MAXIMUM_LIFETIME
 from orchestrator.identity.files import create_private, make_private_directory, write_private
 from orchestrator.identity.issuer_grants import (
@@ -168,6 +169,7 @@ def build(settings: Settings, clock: Callable[[], float] = time.time) -> Develop
         minter.mint,
         f"{issuer.issuer}/device",
     )
+    server.register_grant(issuer_codes.code_grant(issuer_codes.Codes(clock)), [issuer_codes.S256()])
     return DevelopmentIssuer(
         issuer,
         LocalKeys.of(public, issuer.algorithms),
@@ -258,7 +260,23 @@ def _blueprint(issuer: Issuer, public: dict[str, Any], server: Any, devices: Dev
     def answer() -> Response:
         return _answer(devices)
 
+    @blueprint.get("/authorize")
+    @access(Access.THIS_MACHINE)
+    def ask_consent() -> Response:
+        return _as_page(issuer_codes.ask(server, DEFAULT_USER))
+
+    @blueprint.post("/authorize")
+    @access(Access.THIS_MACHINE)
+    def answer_consent() -> Response:
+        return _as_page(issuer_codes.answer(server, _USER, DEFAULT_USER))
+
     return blueprint
+
+
+def _as_page(answer: Response) -> Response:
+    for name, value in _PAGE_HEADERS.items():
+        answer.headers.setdefault(name, value)
+    return answer
 
 
 def _metadata(issuer: Issuer) -> dict[str, Any]:
@@ -267,11 +285,13 @@ def _metadata(issuer: Issuer) -> dict[str, Any]:
         "issuer": base,
         "jwks_uri": f"{base}/jwks",
         "token_endpoint": f"{base}/token",
+        "authorization_endpoint": f"{base}/authorize",
+        "code_challenge_methods_supported": ["S256"],
         "device_authorization_endpoint": f"{base}/device_authorization",
         "revocation_endpoint": f"{base}/revoke",
         "grant_types_supported": sorted(PUBLIC_GRANTS | CONFIDENTIAL_GRANTS),
         "scopes_supported": sorted(SCOPES),
-        "response_types_supported": [],
+        "response_types_supported": ["code"],
         "token_endpoint_auth_methods_supported": [
             "none",
             "client_secret_basic",

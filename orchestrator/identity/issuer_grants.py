@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable
@@ -35,6 +36,7 @@ DEVICE_INTERVAL = 1
 SCOPES = frozenset({"offline_access"})  # not openid: there are no ID tokens
 _MAXIMUM_DEVICES = 100
 _MAXIMUM_REFRESH_TOKENS = 1000
+_LOOPBACK = re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}/callback")
 _EVERY_METHOD = ["client_secret_basic", "client_secret_post", "none"]
 
 Clock = Callable[[], float]
@@ -65,6 +67,16 @@ class Client:
 
     def check_grant_type(self, grant_type: str) -> bool:
         return grant_type in self.grant_types
+
+    def check_response_type(self, response_type: str) -> bool:
+        return response_type == "code" and "authorization_code" in self.grant_types
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        """Loopback by its address, on any port (RFC 8252, 7.3)."""
+        return _LOOPBACK.fullmatch(redirect_uri) is not None
+
+    def get_default_redirect_uri(self) -> None:
+        """None: it has to be said."""
 
 
 @dataclass(frozen=True)
@@ -350,5 +362,5 @@ def _revocation(tokens: RefreshTokens) -> type[Any]:
     return Revocation
 
 
-PUBLIC_GRANTS = frozenset({DEVICE_CODE_GRANT_TYPE, "refresh_token"})
+PUBLIC_GRANTS = frozenset({DEVICE_CODE_GRANT_TYPE, "authorization_code", "refresh_token"})
 CONFIDENTIAL_GRANTS = frozenset({"client_credentials"})

@@ -1,4 +1,5 @@
-"""Conversations with an issuer: device flow, client credentials, refresh, revocation.
+"""Conversations with an issuer: how to log in (authorisation code, device flow, client
+credentials), refresh, revocation.
 
 Authlib builds the requests; what it is given and what comes back is checked here.  A login never
 shows its tokens in a representation.
@@ -7,6 +8,7 @@ shows its tokens in a representation.
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +22,7 @@ import httpx
 from orchestrator.errors import UserError
 from orchestrator.identity.endpoints import DIRECT, is_safe_url
 from orchestrator.identity.files import read_private
+from orchestrator.identity.loopback import Loopback
 
 SCOPE = "offline_access"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -118,6 +121,37 @@ class IssuerClient:
                 if tokens is not None:
                     return self._login(tokens)
         raise _refusal("expired_token")
+
+    def browser_flow(self, open_page: Callable[[str], None]) -> Login:
+        """Authorisation code with PKCE: ``open_page`` shows the issuer's page to the person, and
+        the answer comes to a listener on loopback."""
+        metadata = self._metadata()
+        endpoint = self._endpoint(metadata, "authorization_endpoint")
+        token_endpoint = self._endpoint(metadata, "token_endpoint")
+        verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(32)
+        with Loopback(state) as loopback:
+            settled = {"redirect_uri": loopback.redirect_uri, "code_verifier": verifier}
+            with self._speaking() as client:
+                client.code_challenge_method = "S256"
+                page, _ = client.create_authorization_url(
+                    endpoint, state, scope=SCOPE, audience=self.target.audience, **settled
+                )
+            open_page(page)
+            answer = loopback.wait()
+        if answer is None:
+            raise _refusal("expired_token")
+        # RFC 9207: an answer of another issuer is not for this one.
+        if "error" in answer or answer.get("iss", metadata["issuer"]) != metadata["issuer"]:
+            raise _refusal(answer.get("error", "invalid_issuer"))
+        with self._speaking() as client:
+            tokens = client.fetch_token(
+                token_endpoint,
+                grant_type="authorization_code",
+                code=answer.get("code", ""),
+                audience=self.target.audience,
+                **settled,
+            )
+        return self._login(tokens)
 
     def client_credentials(self, client_file: Path) -> Login:
         """The token of the client whose id and secret are in ``client_file`` (mode 0600)."""
