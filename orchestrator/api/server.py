@@ -93,7 +93,8 @@ def assemble(settings: Settings) -> Running:
     def wake(id: DeploymentId) -> None:
         engine.wake(id)
 
-    configuration = Configuration(ports, repository, wake)
+    secrets = assembly.secret_store(settings, repository)
+    configuration = Configuration(ports, repository, wake, secrets=secrets)
     executor = Executor(ports, repository, configuration)
     loop = Loop(repository, observer, executor, holder, patience(settings))
     engine = InProcessEngine(loop.run_once, _PassFailures(repository), ENGINE_THREADS)
@@ -111,6 +112,7 @@ def assemble(settings: Settings) -> Running:
         wake,
         lambda: engine.alive,
         pulling=configuration.pulling,
+        secrets=secrets,
     )
     issuer = development.build(settings) if settings.development_issuer else None
     validator = TokenValidator(settings.issuers, own=issuer)

@@ -25,8 +25,10 @@ from orchestrator.control.values import (
     is_secret,
     policy_attributes,
     resolve,
+    secrets_in,
 )
 from orchestrator.errors import PortError, Retryable, Terminal
+from orchestrator.identity.secrets import SecretStore
 from orchestrator.model import (
     Action,
     ConfigureNodes,
@@ -43,6 +45,8 @@ from orchestrator.model import (
     OutcomeKind,
     RenewCredential,
     RunState,
+    Secret,
+    SecretPlace,
     Service,
     UserData,
 )
@@ -71,7 +75,9 @@ class Configuration:
         wake: Callable[[DeploymentId], None],
         clock: Callable[[], float] = time.time,
         threads: Executor | None = None,
+        secrets: SecretStore | None = None,
     ) -> None:
+        self._secrets = secrets
         self._ports = ports
         self._repository = repository
         self._wake = wake
@@ -221,9 +227,20 @@ class Configuration:
         group = deployment.spec.group(node.group)
         own = self._own(deployment.id, node, group)
         given = granted(self._ports.own_pools, deployment, nodes, node)
-        scope = Scope(deployment.spec, nodes, node, own, given)
+        opened = self._opened(deployment, group)
+        scope = Scope(deployment.spec, nodes, node, own, given, opened)
         roles = tuple(_role(service, scope) for service in group.services)
         return HostToConfigure(node.name, node.address or "", host_keys, roles)
+
+    def _opened(self, deployment: Deployment, group: NodeGroup) -> Mapping[Secret, str]:
+        """The secret parameters that services of the group are given."""
+        wanted = {s for service in group.services for s in secrets_in(service.variables)}
+        if not wanted:
+            return {}
+        if self._secrets is None:
+            raise Terminal("This server keeps no secrets.")
+        found = ((s, self._secrets.get(place_of(deployment, s))) for s in wanted)
+        return {secret: text.decode() for secret, text in found if text is not None}
 
     def _own(self, deployment: DeploymentId, node: Node, group: NodeGroup) -> Mapping[str, Any]:
         """The attributes that only the host itself may see: how it joins its pool."""
@@ -255,6 +272,12 @@ class Configuration:
             except Retryable:
                 time.sleep(HOST_KEY_PAUSE_SECONDS)
         return tuple(provider.host_keys(node.instance))
+
+
+def place_of(deployment: Deployment, secret: Secret) -> SecretPlace:
+    """Where the text of a secret parameter is kept: another text of the same name elsewhere."""
+    name = f"parameter {secret.name} {secret.mark}"
+    return SecretPlace.of(deployment.owner, name, deployment.id)
 
 
 def _role(service: Service, scope: Scope) -> RoleCall:

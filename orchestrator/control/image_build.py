@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import Configurator, HostToConfigure, RoleCall, TaskStatus
 from orchestrator.control import assembly, prepared
+from orchestrator.control.concealing import conceal
 from orchestrator.errors import PortError, Retryable, Terminal, UserError
 from orchestrator.model import (
     DeploymentId,
@@ -65,7 +66,9 @@ def build(
     """
     compiler = Compiler(settings.limits)
     try:
-        spec = compiler.compile(template, inputs)
+        compiled = compiler.compile(template, inputs)
+        # Secrets are not baked: a host is given them when it is configured.
+        spec = conceal(compiled, inputs, lambda name, text: "").spec
     finally:
         compiler.close()
     # Its own directory is its own installation: a running server must not take its hosts for lost.

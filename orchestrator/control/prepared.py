@@ -17,10 +17,12 @@ from typing import Any
 from orchestrator.model import (
     Attribute,
     Concat,
+    Join,
     NodeGroup,
     Offer,
     PreparedImage,
     Rejection,
+    Secret,
     Service,
     Token,
     Value,
@@ -36,8 +38,8 @@ def constants(service: Service) -> Mapping[str, Any]:
 
 
 def is_late(value: Value) -> bool:
-    """Whether anything in ``value`` is known only once machines are."""
-    if isinstance(value, Attribute | Concat | Token):
+    """Whether anything in ``value`` is known only once machines are, or must not be in an image."""
+    if isinstance(value, Attribute | Concat | Join | Secret | Token):
         return True
     if isinstance(value, Mapping):
         return any(is_late(inner) for inner in value.values())

@@ -13,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.control import callbacks
+from orchestrator.control import assembly, callbacks
+from orchestrator.control.concealing import conceal, says_secret
+from orchestrator.control.configuration import place_of
 from orchestrator.control.explain import (
     Explanation,
     GroupState,
@@ -29,7 +31,9 @@ from orchestrator.control.preview import make_preview
 from orchestrator.control.previewed import Preview
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.updating import UPDATABLE, impossible
+from orchestrator.control.values import secrets_in
 from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError
+from orchestrator.identity.secrets import SecretStore, fingerprint
 from orchestrator.model import (
     Allowance,
     Deployment,
@@ -44,6 +48,8 @@ from orchestrator.model import (
     NodeName,
     Patience,
     Principal,
+    Secret,
+    SecretPlace,
     SiteName,
 )
 from orchestrator.reasons import Reason, reason
@@ -66,7 +72,14 @@ class Submission:
     @property
     def fingerprint(self) -> str:
         """The same for the same wish: what an idempotency key stands for."""
-        content = [self.template, dict(self.parameters), self.callback, self.user_group]
+        # What is stored must not help in guessing a secret.
+        parameters = {
+            name: fingerprint(SecretPlace("", name), json.dumps(value, sort_keys=True).encode())
+            if says_secret(name)
+            else value
+            for name, value in self.parameters.items()
+        }
+        content = [self.template, parameters, self.callback, self.user_group]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -106,7 +119,9 @@ class Orchestrator:
         clock: Callable[[], float] = time.time,
         *,
         pulling: Pulling,
+        secrets: SecretStore | None = None,
     ) -> None:
+        self.secrets = secrets or assembly.secret_store(settings, repository)
         self.settings = settings
         self.pulling = pulling
         self.repository = repository
@@ -130,9 +145,8 @@ class Orchestrator:
         """A new deployment, or the one that the idempotency key already made;
         :class:`orchestrator.errors.LimitExceeded` where it does not fit into ``allowances``."""
         now = self._clock()
-        deployment = replace(
-            self._wished(owner, submission, now), id=DeploymentId(str(uuid.uuid4()))
-        )
+        wished = replace(self._wished(owner, submission, now), id=DeploymentId(str(uuid.uuid4())))
+        deployment = self._sealed(wished, now)
         event = _audit(deployment.id, owner, "created", submission.correlation, now)
         stored = self.repository.create(
             deployment,
@@ -141,8 +155,31 @@ class Orchestrator:
             events=[event],
             allowances=allowances,
         )
+        if stored.id != deployment.id:
+            self._forget_secrets(deployment)
         self._wake(stored.id)
         return stored
+
+    def _concealed(self, wished: Deployment) -> tuple[Deployment, Mapping[Secret, str]]:
+        """The wish without its secret parameters, and those."""
+
+        def mark(name: str, text: str) -> str:
+            place = SecretPlace.of(wished.owner, f"parameter {name}", wished.id)
+            return fingerprint(place, text.encode())
+
+        found = conceal(wished.spec, wished.parameters, mark)
+        return replace(wished, spec=found.spec, parameters=found.parameters), found.secrets
+
+    def _sealed(self, wished: Deployment, now: float) -> Deployment:
+        """The wish as it is stored: its secrets are sealed before it is."""
+        concealed, found = self._concealed(wished)
+        for secret, text in found.items():
+            self.secrets.put(place_of(wished, secret), text.encode(), "parameter", now)
+        return concealed
+
+    def _forget_secrets(self, deployment: Deployment) -> None:
+        for secret in secrets_in(deployment.parameters):
+            self.secrets.delete(place_of(deployment, secret))
 
     def _wished(self, owner: Principal, submission: Submission, now: float) -> Deployment:
         callbacks.refuse(self.settings.callbacks, submission.callback)
@@ -176,18 +213,20 @@ class Orchestrator:
         """
         callbacks.refuse(self.settings.callbacks, submission.callback)
         current = self.repository.deployment(id)
-        spec = self.validate(submission)
-        if not current.deleting:
-            self._refuse_impossible(current, spec)
         now = self._clock()
+        plain = replace(current, spec=self.validate(submission), parameters=submission.parameters)
+        wished, _ = self._concealed(plain)
+        if not current.deleting:
+            self._refuse_impossible(current, wished.spec)
+        self._sealed(plain, now)
         changed = self.repository.change(
             id,
             only_if=UPDATABLE,
             if_generation=generation,
             allowances=allowances,
             template=submission.template,
-            parameters=submission.parameters,
-            spec=spec,
+            parameters=wished.parameters,
+            spec=wished.spec,
             status=DeploymentStatus.UPDATE_IN_PROGRESS,
             status_reason=None,
             callback=submission.callback or current.callback,
@@ -243,7 +282,12 @@ class Orchestrator:
     def preview_of(self, id: DeploymentId, submission: Submission | None = None) -> Preview:
         """What the next pass would do, or what an update with ``submission`` would."""
         current = self.repository.deployment(id)
-        wished = replace(current, spec=self.validate(submission)) if submission else current
+        wished = current
+        if submission:
+            spec = self.validate(submission)
+            wished, _ = self._concealed(
+                replace(current, spec=spec, parameters=submission.parameters)
+            )
         return self._preview(current.spec, wished, self.repository.nodes(id))
 
     def _preview(

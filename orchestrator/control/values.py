@@ -26,6 +26,7 @@ from orchestrator.model import (
     Node,
     NodeGroup,
     NodeState,
+    Secret,
     Token,
     Value,
 )
@@ -49,6 +50,7 @@ class Scope:
     node: Node | None = None
     own: Mapping[str, Any] = field(default_factory=dict, repr=False)
     granted: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[Secret, str] = field(default_factory=dict, repr=False)  # opened parameters
 
     def attribute(self, reference: Attribute) -> Any:
         given = self.granted.get((reference.template, ".".join(reference.path)))
@@ -70,6 +72,11 @@ class Scope:
         if not values:
             raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
         return values[0] if _is_single(group) else values
+
+    def secret(self, reference: Secret) -> str:
+        if reference not in self.secrets:
+            raise Unresolved(f"the secret parameter {reference.name}")
+        return self.secrets[reference]
 
     @staticmethod
     def _pick(reference: Attribute, value: Any, path: Sequence[str] | None = None) -> Any:
@@ -132,6 +139,8 @@ def resolve(value: Value, scope: Scope) -> Any:
     """``value`` with every late value in it replaced; raises :class:`Unresolved`."""
     if isinstance(value, Attribute):
         return scope.attribute(value)
+    if isinstance(value, Secret):
+        return scope.secret(value)
     if isinstance(value, Concat):
         return "".join(str(resolve(part, scope)) for part in value.parts)
     if isinstance(value, Token):
@@ -152,12 +161,24 @@ def resolve(value: Value, scope: Scope) -> Any:
 
 def is_secret(value: Value) -> bool:
     """Whether a value contains an attribute that must never be shown."""
-    return any(SECRET_ATTRIBUTES.intersection(found.path) for found in attributes_in(value))
+    return any(
+        isinstance(found, Secret) or bool(SECRET_ATTRIBUTES.intersection(found.path))
+        for found in _references_in(value)
+    )
 
 
 def attributes_in(value: Value) -> Iterator[Attribute]:
     """Every attribute that ``value`` refers to, however deep."""
-    if isinstance(value, Attribute):
+    return (found for found in _references_in(value) if isinstance(found, Attribute))
+
+
+def secrets_in(value: Value) -> Iterator[Secret]:
+    """Every secret parameter that is in ``value``, however deep."""
+    return (found for found in _references_in(value) if isinstance(found, Secret))
+
+
+def _references_in(value: Value) -> Iterator[Attribute | Secret]:
+    if isinstance(value, Attribute | Secret):
         yield value
         return
     inner: Iterable[Value] = ()
@@ -170,7 +191,7 @@ def attributes_in(value: Value) -> Iterator[Attribute]:
     elif isinstance(value, list | tuple):
         inner = value
     for one in inner:
-        yield from attributes_in(one)
+        yield from _references_in(one)
 
 
 def outputs(spec: DeploymentSpec, nodes: Sequence[Node]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from orchestrator.model import (
     NodeState,
     Offer,
     Rejection,
+    Secret,
 )
 
 
@@ -35,6 +36,9 @@ class _GroupScope(Scope):
     above all, stays a name."""
 
     group: NodeGroup | None = None
+
+    def secret(self, reference: Secret) -> str:
+        return f"secret {reference.name} {reference.mark}"
 
     def attribute(self, reference: Attribute) -> object:
         if reference.path[0] in POOL_SECRETS:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from orchestrator.errors import Terminal
+from orchestrator.errors import Terminal, UserError
 from orchestrator.identity.master_keys import KeyRing
 from orchestrator.model import Sealed, SecretEntry, SecretPlace
 
@@ -86,7 +86,11 @@ class EnvelopeSealer:
         return Sealed(masters.current, wrapped, _encrypt(key, content, _place(place, "")))
 
     def open(self, place: SecretPlace, sealed: Sealed) -> bytes:
-        return _decrypt(self._key(place, sealed), sealed.content, _place(place, ""), place)
+        try:
+            key = self._key(place, sealed)
+        except UserError as error:
+            raise SecretUnreadable(str(error)) from None
+        return _decrypt(key, sealed.content, _place(place, ""), place)
 
     def forget(self, place: SecretPlace, sealed: Sealed) -> None:
         """There is nothing beside the row."""

@@ -50,6 +50,16 @@ class Join:
     kind: Literal["join"] = "join"
 
 
+@dataclass(frozen=True)
+class Secret:
+    """A secret parameter of the deployment, by name; its text is sealed elsewhere.  ``mark`` tells
+    one text from another and nothing of either."""
+
+    name: str
+    mark: str
+    kind: Literal["secret"] = "secret"
+
+
 # Plain JSON values (str, int, float, bool, None, list, dict), with late values anywhere inside.
 Value = Any
 
@@ -135,7 +145,8 @@ class NodeGroup:
 class DeploymentSpec:
     """A compiled template: nothing of TOSCA is left in it but names and late values.
 
-    ``notes`` are sentences about what the template asks and Vacuo leaves to others or out.
+    ``notes`` are sentences about what the template asks and Vacuo leaves to others or out;
+    ``secret_inputs`` names the inputs that the template itself says to be secret.
     """
 
     description: str
@@ -143,6 +154,7 @@ class DeploymentSpec:
     outputs: Mapping[str, Value] = field(default_factory=dict)
     imports: tuple[tuple[str, str], ...] = ()  # (what was imported, sha256 of its content)
     notes: tuple[str, ...] = ()
+    secret_inputs: tuple[str, ...] = ()
 
     def group(self, name: str) -> NodeGroup:
         return next(group for group in self.groups if group.name == name)

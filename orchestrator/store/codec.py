@@ -30,6 +30,7 @@ from orchestrator.model import (
     RenewCredential,
     Reschedule,
     RevokeCredentials,
+    Secret,
     Token,
 )
 
@@ -166,6 +167,8 @@ def _encode_value(value: Any) -> _Plain:
         return {"$token": [_encode_value(value.value), value.separator, value.index]}
     if isinstance(value, Join):
         return {"$join": [_encode_value(value.value), value.delimiter]}
+    if isinstance(value, Secret):
+        return {"$secret": [value.name, value.mark]}
     raise TypeError(f"a value of type {type(value).__name__} cannot be stored")
 
 
@@ -182,6 +185,7 @@ _TAGS: dict[str, Callable[[_Plain], Any]] = {
     "$concat": lambda data: Concat(tuple(_decode_value(part) for part in data)),
     "$token": lambda data: Token(_decode_value(data[0]), data[1], data[2]),
     "$join": lambda data: Join(_decode_value(data[0]), data[1]),
+    "$secret": lambda data: Secret(data[0], data[1]),
     "$map": lambda data: {_decode_value(key): _decode_value(item) for key, item in data},
 }
 

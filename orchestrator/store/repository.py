@@ -500,5 +500,5 @@ class Repository:
             deployments.prune(connection, before)
             work.prune(connection, before)
             enrolments.prune(connection)
-            secrets.prune(connection)
+            secrets.prune(connection, before)
             journal.prune(connection, before)

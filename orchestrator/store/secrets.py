@@ -142,10 +142,15 @@ class SecretRows:
             return True
 
 
-def prune(connection: Connection) -> None:
-    """Forget the secrets of deployments that are no more."""
+def prune(connection: Connection, before: float) -> None:
+    """Forget the secrets of deployments that are no more, or never came to be, if they are from
+    before ``before``: a secret is sealed before its deployment is stored."""
     there = exists().where(deployments.c.id == secrets.c.deployment)
-    connection.execute(delete(secrets).where(secrets.c.deployment != "", not_(there)))
+    connection.execute(
+        delete(secrets).where(
+            secrets.c.deployment != "", secrets.c.created_at < before, not_(there)
+        )
+    )
 
 
 def _turn(connection: Connection) -> None:

@@ -69,8 +69,19 @@ def compile_template(
     conform(root, evaluator if realised.topology is found else Evaluator(found), given)
     report.raise_if_any()
     return DeploymentSpec(
-        found.description, groups, outputs, found.imports, (*report.notes, *realised.notes)
+        found.description,
+        groups,
+        outputs,
+        found.imports,
+        (*report.notes, *realised.notes),
+        tuple(name for name, one in found.inputs.items() if _says_secret(one.position)),
     )
+
+
+def _says_secret(declaration: Cursor) -> bool:
+    metadata = declaration.get("metadata")
+    said = metadata.get("secret") if metadata else None
+    return said is not None and said.value in (True, "true")
 
 
 def describe_template(

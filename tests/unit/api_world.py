@@ -14,6 +14,7 @@ import yaml
 from orchestrator.api.app import create_app
 from orchestrator.batch.simulated import SimulatedPool
 from orchestrator.configure.simulated import SimulatedConfigurator
+from orchestrator.control import assembly
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.execute import Executor as ActionExecutor
 from orchestrator.control.loop import Loop
@@ -119,9 +120,13 @@ class ApiWorld:
             SimulatedConfigurator(self.world, sleep=lambda _: None),
             {SITE: pull} if pull else {},
         )
+        self.ports = ports
         at_once = AtOnce()
         observer = Observer(ports, self.repository, "test", at_once)
-        configuration = Configuration(ports, self.repository, self._wake, self._clock, at_once)
+        secrets = assembly.secret_store(self.settings, self.repository)
+        configuration = Configuration(
+            ports, self.repository, self._wake, self._clock, at_once, secrets
+        )
         executor = ActionExecutor(ports, self.repository, configuration, self._clock, at_once)
         limits = patience(self.settings)
         self.loop = Loop(self.repository, observer, executor, "test", limits, self._clock)
@@ -138,6 +143,7 @@ class ApiWorld:
             lambda: self.alive,
             self._clock,
             pulling=configuration.pulling,
+            secrets=secrets,
         )
         self.issuer = development.build(self.settings)
         validator = TokenValidator((), own=self.issuer)
