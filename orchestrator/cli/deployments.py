@@ -134,11 +134,15 @@ def down(
 def list_(
     context: typer.Context,
     all_: Annotated[bool, typer.Option("--all", "-a", help="Also those that are deleted.")] = False,
+    mine: Annotated[bool, typer.Option("--mine", help="Only those that you made.")] = False,
 ) -> None:
-    """List your deployments, newest first."""
+    """List the deployments that you may see, newest first."""
     current = session.of(context)
-    found = current.api.everything("/deployments", all=True if all_ else None)
-    rows = [
+    found = current.api.everything(
+        "/deployments", all=True if all_ else None, createdBy="me" if mine else None
+    )
+    makers = [(entry.get("createdBy") or {}).get("subject", "") for entry in found]
+    rows: list[tuple[object, ...]] = [
         (
             entry["uuid"][:8],
             render.state(entry["status"]),
@@ -149,7 +153,10 @@ def list_(
         )
         for entry in found
     ]
-    columns = ("id", "status", "nodes", "age", "description", "reason")
+    columns: tuple[str, ...] = ("id", "status", "nodes", "age", "description", "reason")
+    if len(set(makers)) > 1:
+        columns = (*columns, "owner")
+        rows = [(*row, render.one_line(maker)) for row, maker in zip(rows, makers, strict=True)]
     shown: list[RenderableType] = [render.table(columns, rows)] if rows else []
     current.emit("deployments", found, shown, (entry["uuid"] for entry in found))
     if not rows:

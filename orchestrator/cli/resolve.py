@@ -19,10 +19,13 @@ _WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def deployment(api: Api, given: str | None) -> Json:
-    """The deployment named by its id, by a prefix that only it has, or, unnamed, the only one."""
+    """The deployment named by its id, by a prefix that only it has, or, unnamed, one's only one.
+
+    Those of others, which one may see, have to be named.
+    """
     if given and _WHOLE_ID.fullmatch(given):
         return by_id(api, given)
-    living = api.everything("/deployments")
+    living = api.everything("/deployments", createdBy="me" if given is None else None)
     if given is None:
         if len(living) == 1:
             return by_id(api, living[0]["uuid"])

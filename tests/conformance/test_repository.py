@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from repository_world import ADA, ID, NODE, Worker, deployment, event, node
 
-from orchestrator.errors import Conflict, LeaseLost, NotFound
+from orchestrator.errors import Conflict, LeaseLost, LimitExceeded, NotFound
 from orchestrator.model import (
+    Account,
     Action,
+    Allowance,
     ConfigureNodes,
     CreateInstance,
     DeleteInstance,
+    Deployment,
     DeploymentId,
     DeploymentStatus,
     DrainNode,
@@ -31,7 +34,9 @@ from orchestrator.model import (
     RevokeCredentials,
     Run,
     RunState,
+    Sight,
     SiteName,
+    Use,
 )
 from orchestrator.reasons import Reason, reason
 from orchestrator.store import Repository
@@ -101,6 +106,65 @@ def test_deleted_deployments_are_listed_only_when_asked_for(repository: Reposito
     assert repository.deployments(ADA, user_group="cms").total == 1
     assert repository.deployments(ADA, user_group="atlas").total == 0
     assert repository.to_work_on() == ("stuck",)
+
+
+def shared(id: str, group: str | None, owner: Principal = ADA) -> Deployment:
+    return deployment(id, owner=owner, user_group=group)
+
+
+def test_lists_and_events_show_what_is_seen(repository: Repository) -> None:
+    bob, other = Principal(ADA.issuer, "bob"), Principal("https://other", "ada")
+    for made in (
+        shared("own", None),
+        shared("hers", "/atlas"),
+        shared("shared", "/cms/uscms", bob),
+        shared("above", "/cms", bob),
+        shared("case", "/CMS", bob),
+        shared("elsewhere", "/cms", other),
+    ):
+        told = replace(event("made"), deployment=made.id)
+        repository.create(made, events=[told])
+
+    def seen(sight: Sight) -> set[str]:
+        page = repository.deployments(sight=sight, size=100)
+        told = {found.deployment for found in repository.events(sight=sight)}
+        assert told == {found.id for found in page.items}
+        assert page.total == len(page.items)
+        return {found.id for found in page.items}
+
+    assert seen(Sight(ADA)) == {"own", "hers"}
+    assert seen(Sight(ADA, frozenset({"/cms"}))) == {"own", "hers", "above"}
+    groups = frozenset({"/cms", "/cms/uscms"})
+    assert seen(Sight(Principal(ADA.issuer, "eve"), groups)) == {"shared", "above"}
+    assert len(seen(Sight(ADA, everything=True))) == 6
+    assert repository.deployments(bob, sight=Sight(ADA, groups)).total == 2
+
+
+def test_what_is_counted_together_is_all_that_is_not_gone(repository: Repository) -> None:
+    bob, other = Principal(ADA.issuer, "bob"), Principal("https://other", "ada")
+    gone = replace(shared("gone", "/cms"), status=DeploymentStatus.DELETE_COMPLETE)
+    going = replace(shared("going", "/cms"), status=DeploymentStatus.DELETE_IN_PROGRESS)
+    below, case = shared("below", "/cms/uscms", bob), shared("case", "/CMS/uscms", bob)
+    for made in (gone, going, below, case, shared("elsewhere", "/cms", other)):
+        repository.create(made)
+    one = Use.of(going.spec)
+    assert repository.in_use(Account(ADA.issuer, ADA.subject)) == one
+    assert repository.in_use(Account(ADA.issuer, group="/cms")) == one + one
+    assert repository.in_use(Account(ADA.issuer, group="/cms/uscms")) == one
+    assert repository.in_use(Account("https://other", group="/cms")) == one
+
+
+def test_what_does_not_fit_is_not_stored(repository: Repository) -> None:
+    allowance = Allowance(Account(ADA.issuer, group="/cms"), deployments=1)
+    repository.create(shared("one", "/cms"), allowances=[allowance])
+    with pytest.raises(LimitExceeded):
+        repository.create(shared("two", "/cms"), events=[event("made")], allowances=[allowance])
+    repository.create(shared("two", None), allowances=[])
+    with pytest.raises(LimitExceeded):
+        repository.change(DeploymentId("two"), user_group="/cms", allowances=[allowance])
+    assert repository.deployment(DeploymentId("two")).user_group is None
+    repository.change(DeploymentId("one"), user_group="/cms", allowances=[allowance])
+    assert repository.last_sequence() == 0
 
 
 def test_a_repeated_request_with_its_key_makes_one_deployment(repository: Repository) -> None:

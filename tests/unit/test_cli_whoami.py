@@ -10,7 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from api_world import ApiWorld
-from cli_server import Recorded, problem, serving
+from cli_server import ID, OTHER, Recorded, Request, deployment, listing, problem, serving
 
 from orchestrator.cli import exitcodes
 
@@ -104,3 +104,29 @@ def test_a_login_that_renews_itself_is_not_spoken_of(server: Recorded, renews: b
     Credentials(home)._keep(server.url, login)
     server.environment["BEARER_TOKEN"] = None
     assert ("Your token ends in" in server.run("list").stderr) is not renews
+
+
+# --- deployments of others -----------------------------------------------------------------------
+
+
+def test_a_deployment_of_another_person_is_never_meant_without_being_named(
+    server: Recorded,
+) -> None:
+    def only_mine(request: Request) -> Any:
+        return listing() if request.query.get("createdBy") == "me" else listing(deployment())
+
+    server.answers["GET /deployments"] = only_mine
+    refused = server.run("down")
+    assert refused.exit_code != exitcodes.OK
+    assert not server.requests("DELETE", f"/deployments/{ID}")
+    named = server.run("down", ID[:8])
+    assert named.exit_code == exitcodes.OK, named.output
+
+
+def test_a_list_names_the_owners_where_there_are_several(server: Recorded) -> None:
+    other = {"issuer": "https://iam.example.org/", "subject": "bob"}
+    server.answers["GET /deployments"] = listing(deployment(), deployment(OTHER, createdBy=other))
+    assert "bob" in server.run("list").stdout
+    server.answers["GET /deployments"] = listing(deployment(OTHER, createdBy=other))
+    assert "bob" not in server.run("list", "--mine").stdout
+    assert server.requests("GET", "/deployments")[-1].query["createdBy"] == "me"

@@ -56,6 +56,13 @@ def test_a_token_of_a_pool_that_is_missing(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_an_access_file_with_a_mistake(tmp_path: Path) -> None:
+    access = tmp_path / "access.yaml"
+    access.write_text("rules:\n  - {role: user, issuer: nobodys, anybody: true}\n")
+    error = refused(tmp_path, access_file=access)
+    assert f"{access}:2: rules.0.issuer: no issuer of the settings has this name" in error.why
+
+
 def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
     error = refused(tmp_path)
