@@ -4,7 +4,8 @@
 Writes an authority, one certificate for all the addresses, the issuer's two documents as an HTTPS
 server gives them, and tokens: one that may read everything, one for another directory, one that
 has expired, and one that is signed by somebody else. A second issuer, below the first one's
-address, has a token that may read everything too.
+address, has a token that may read everything too. All of it is packed into DIRECTORY/secrets.tar,
+with the modes that it is to have on a host.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import datetime
 import ipaddress
 import json
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -72,7 +74,16 @@ def publish(root: Path, issuer: str, key: ec.EllipticCurvePrivateKey) -> None:
     (documents / "keys").write_text(json.dumps(keys))
 
 
-def main(directory: Path, addresses: list[str]) -> None:
+def packed(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """A file of root's, readable by root alone; the authority, which hides nothing, by all."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    member.mode = 0o755 if member.isdir() else 0o644 if member.name.endswith("/ca.pem") else 0o600
+    return member
+
+
+def main(parent: Path, addresses: list[str]) -> None:
+    directory = parent / "secrets"
     directory.mkdir(parents=True, exist_ok=True)
     ca_key, host_key, key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
     for name, made in (
@@ -102,6 +113,8 @@ def main(directory: Path, addresses: list[str]) -> None:
     for name, (content, signer) in tokens.items():
         token = jwt.encode(content, signer, "ES256", headers={"kid": "test"})
         (directory / f"{name}.token").write_text(token)
+    with tarfile.open(parent / "secrets.tar", "w") as archive:
+        archive.add(directory, "secrets", filter=packed)
 
 
 if __name__ == "__main__":
