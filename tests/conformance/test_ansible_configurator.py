@@ -42,7 +42,12 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 PATIENCE_SECONDS = 180.0
 OWNER = DeploymentId("configured")
 FLAVOUR = Flavour(name="any", cores=1, memory_mb=3072, disk_gb=1)
-ENDS = {TaskStatus.FINISHED, TaskStatus.FAILED, TaskStatus.UNREACHABLE}
+ENDS = {
+    TaskStatus.FINISHED,
+    TaskStatus.FAILED,
+    TaskStatus.UNREACHABLE,
+    TaskStatus.DISTRUSTED,
+}
 
 
 def eventually(look: Callable[[], Any], what: str) -> Any:
