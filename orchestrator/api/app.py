@@ -12,7 +12,17 @@ from typing import Any
 from flask import Flask, Response, current_app, g, request
 
 from orchestrator import logs
-from orchestrator.api import about, deployments, events, plans, problems, pull, resources, whoami
+from orchestrator.api import (
+    about,
+    credentials,
+    deployments,
+    events,
+    plans,
+    problems,
+    pull,
+    resources,
+    whoami,
+)
 from orchestrator.api.refusals import Refusals
 from orchestrator.api.requests import (
     Services,
@@ -81,7 +91,7 @@ def create_app(
     app.after_request(_finish)
     app.after_request(Refusals(orchestrator.repository))
     app.teardown_request(_end)
-    for part in (deployments, resources, plans, events, pull, about, whoami):
+    for part in (deployments, resources, plans, events, pull, about, whoami, credentials):
         app.register_blueprint(part.blueprint)
     if issuer is not None:
         app.register_blueprint(issuer.blueprint)

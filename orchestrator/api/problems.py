@@ -62,6 +62,16 @@ CODES: dict[str, Code] = {
         "The template takes too much to read",
         "Reading it took more time or memory than one template may.",
     ),
+    "credential-unusable": Code(
+        400,
+        "This is no credential",
+        "A field is missing, or one that its kind does not know was sent.",
+    ),
+    "master-key-unusable": Code(
+        500,
+        "The server cannot use its master key",
+        "An administrator has to mend it: see docs/admin/configuration.md.",
+    ),
     "callback-refused": Code(
         400,
         "The callback cannot be called",

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from orchestrator import __version__
 from orchestrator.cli import (
     catalogue,
+    credentials,
     deployments,
     doctor,
     exitcodes,
@@ -182,6 +183,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(server.app, name="server")
 app.add_typer(image.app, name="image")
 app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(credentials.app, name="credentials")
 app.command("worker")(server.worker)
 
 

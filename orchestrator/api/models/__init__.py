@@ -3,6 +3,12 @@
 Requests refuse what they do not know; answers are made by ``present.py`` alone.
 """
 
+from orchestrator.api.models.credentials import (
+    Credential,
+    CredentialBody,
+    Credentials,
+    GroupQuery,
+)
 from orchestrator.api.models.deployments import (
     CreatedBy,
     Deployment,
@@ -97,6 +103,9 @@ __all__ = [
     "Checks",
     "Cost",
     "CreatedBy",
+    "Credential",
+    "CredentialBody",
+    "Credentials",
     "DeletionQuery",
     "Deployment",
     "DeploymentList",
@@ -112,6 +121,7 @@ __all__ = [
     "Explanation",
     "Group",
     "GroupNow",
+    "GroupQuery",
     "Health",
     "Imported",
     "Info",

@@ -1,0 +1,36 @@
+"""Credentials for clouds and hosts: they are sent, and never come back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from orchestrator.api.models.wire import Answer, Wire
+
+_Group = Annotated[str, Field(max_length=255, strict=True)]
+
+
+class CredentialBody(Wire):
+    """A credential; ``secrets`` are its fields, by the names of its kind."""
+
+    kind: str = Field(max_length=40, strict=True)
+    secrets: dict[str, Any] = Field(min_length=1, max_length=40)
+    user_group: _Group | None = None
+
+
+class GroupQuery(Wire):
+    user_group: _Group | None = None
+
+
+class Credential(Answer):
+    name: str
+    kind: str
+    fingerprint: str
+    user_group: str | None
+    creation_time: str
+    last_use: str | None
+
+
+class Credentials(Answer):
+    content: list[Credential]

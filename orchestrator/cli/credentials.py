@@ -1,0 +1,123 @@
+"""``credentials``: what clouds and hosts are entered with, kept by the server, shown to nobody.
+
+What is secret comes from a file or from standard input, never from an argument: other users of a
+machine see those.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli import render, session
+from orchestrator.errors import UserError
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")]
+Group = Annotated[
+    str | None, typer.Option("--group", metavar="GROUP", help="For all of this group of yours.")
+]
+
+app = typer.Typer(
+    name="credentials",
+    help="Credentials for clouds and hosts: the server keeps them sealed and shows them to nobody.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="openstack, ec2, opennebula or ssh.")],
+    name: Name,
+    file: Annotated[
+        Path,
+        typer.Option(
+            "--file",
+            "-f",
+            help="The fields as YAML, a clouds.yaml, or a private key; - is standard input.",
+        ),
+    ],
+    cloud: Annotated[
+        str | None, typer.Option("--cloud", help="Which cloud of a clouds.yaml.")
+    ] = None,
+    group: Group = None,
+) -> None:
+    """Add a credential, or put another in its place."""
+    current = session.of(context)
+    fields = _fields(kind, _read(file), cloud)
+    body = {"kind": kind, "secrets": fields, "userGroup": group}
+    made = current.api.send("PUT", f"/credentials/{name}", body)
+    current.emit("credential", made, [Text(f"{kind} credential {name} is kept")], [name])
+    current.next("vacuo credentials list")
+
+
+@app.command("list")
+def list_(context: typer.Context) -> None:
+    """List your credentials and those of your groups: names and kinds, never what they hold."""
+    current = session.of(context)
+    found = current.api.get("/credentials")["content"]
+    table = Table("NAME", "KIND", "GROUP", "FINGERPRINT", "ADDED", "LAST USE", box=None)
+    for one in found:
+        fields = ("name", "kind", "userGroup", "fingerprint", "creationTime", "lastUse")
+        table.add_row(*(render.plain(str(one[field] or "-")) for field in fields))
+    current.emit("credentials", found, [table], [one["name"] for one in found])
+
+
+@app.command()
+def remove(context: typer.Context, name: Name, group: Group = None) -> None:
+    """Have the server forget a credential."""
+    current = session.of(context)
+    query = {"userGroup": group} if group else {}
+    current.api.answer("DELETE", f"/credentials/{name}", query)
+    current.emit("removed", name, [Text(f"credential {name} is forgotten")], [name])
+
+
+def _read(file: Path) -> str:
+    if str(file) == "-":
+        return sys.stdin.read()
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not text"
+        raise UserError(f"{file} cannot be read.", f"{why}.", code="file-unreadable") from None
+
+
+def _fields(kind: str, text: str, cloud: str | None) -> dict[str, Any]:
+    if kind == "ssh" and text.lstrip().startswith("-----BEGIN"):
+        return {"private_key": text}
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError:  # its message repeats what is in the file
+        document = None
+    if isinstance(document, dict) and isinstance(document.get("clouds"), dict):
+        return _cloud(document["clouds"], cloud)
+    if not isinstance(document, dict) or not document:
+        raise UserError(
+            "The file does not hold a credential.",
+            "It has to be a YAML mapping of its fields.",
+            "see docs/user/cli.md",
+            code="credential-unusable",
+        )
+    return document
+
+
+def _cloud(clouds: dict[str, Any], wanted: str | None) -> dict[str, Any]:
+    if wanted is None and len(clouds) == 1:
+        (wanted,) = clouds
+    found = clouds.get(wanted) if wanted else None
+    if not isinstance(found, dict):
+        raise UserError(
+            f"The clouds.yaml has no cloud {wanted}." if wanted else "Which cloud is meant?",
+            f"It has {', '.join(map(str, clouds)) or 'none'}.",
+            "--cloud NAME",
+            code="cloud-unknown",
+        )
+    kept = ("auth", "auth_type", "region_name", "interface", "identity_api_version")
+    return {name: value for name, value in found.items() if name in kept}
