@@ -14,20 +14,12 @@ from rich.text import Text
 
 from orchestrator import settings
 from orchestrator.cli import render, session
+from orchestrator.cli.options import Configuration
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.tosca.bundles import Bundle, Bundles, Content, Difference
 
-Configuration = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="VACUO_CONFIG",
-        help="The server's configuration; else ./vacuo.yaml, else /etc/vacuo/vacuo.yaml.",
-    ),
-]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the bundle.")]
 
 app = typer.Typer(

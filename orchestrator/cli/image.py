@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator import settings
 from orchestrator.cli import options, session, templates
-from orchestrator.cli.server import Configuration
+from orchestrator.cli.options import Configuration
 from orchestrator.errors import UserError
 
 app = typer.Typer(

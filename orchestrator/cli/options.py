@@ -62,3 +62,12 @@ ImportMap = Annotated[
         help="Where imports whose address begins with PREFIX are, on this machine.",
     ),
 ]
+Configuration = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="VACUO_CONFIG",
+        help="The server's configuration; else ./vacuo.yaml, else /etc/vacuo/vacuo.yaml.",
+    ),
+]

@@ -11,18 +11,9 @@ from rich.text import Text
 
 from orchestrator import settings
 from orchestrator.cli import example, render, session
+from orchestrator.cli.options import Configuration
 from orchestrator.cli.redact import redacted
 from orchestrator.errors import UserError
-
-Configuration = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        envvar="VACUO_CONFIG",
-        help="The configuration; else ./vacuo.yaml, else /etc/vacuo/vacuo.yaml.",
-    ),
-]
 
 app = typer.Typer(
     name="server",

@@ -42,23 +42,8 @@ remote_tmp = {_RUN}/temporary
 collections_path = {_RUN}/collections
 roles_path = {_RUN}/collections
 callbacks_enabled = vacuo.site.report
-interpreter_python = /usr/bin/python3
-gathering = explicit
-inject_facts_as_vars = False
 forks = 1
-nocows = True
-retry_files_enabled = False
-deprecation_warnings = False
-localhost_warning = False
-devel_warning = False
-cache_plugin = memory
-
-[inventory]
-enable_plugins = ansible.builtin.yaml
-
-[connection]
-pipelining = True
-"""
+{run_files.EVERYWHERE}"""
 
 
 def user_data(order: PullOrder, authorized_keys: Sequence[str] = ()) -> UserData:

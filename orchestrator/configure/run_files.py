@@ -214,6 +214,26 @@ def known_host_lines(host: HostToConfigure) -> list[str]:
     return [f"{host.address} {match.group(0)}" for match in matches if match]
 
 
+# What ``ansible.cfg`` says last of its defaults, and of all else, wherever a run takes place.
+EVERYWHERE = """\
+interpreter_python = /usr/bin/python3
+gathering = explicit
+inject_facts_as_vars = False
+nocows = True
+retry_files_enabled = False
+deprecation_warnings = False
+localhost_warning = False
+devel_warning = False
+cache_plugin = memory
+
+[inventory]
+enable_plugins = ansible.builtin.yaml
+
+[connection]
+pipelining = True
+"""
+
+
 def configuration(settings: RunSettings) -> str:
     """``ansible.cfg``: everything that matters is said, nothing is left to the environment."""
     directory = settings.directory
@@ -235,24 +255,9 @@ roles_path = {settings.collections}
 {plugins}private_key_file = {settings.private_key}
 remote_user = {settings.remote_user}
 host_key_checking = True
-interpreter_python = /usr/bin/python3
-gathering = explicit
-inject_facts_as_vars = False
 forks = {settings.forks}
 timeout = 20
-nocows = True
-retry_files_enabled = False
-deprecation_warnings = False
-localhost_warning = False
-devel_warning = False
-cache_plugin = memory
-
-[inventory]
-enable_plugins = ansible.builtin.yaml
-
-[connection]
-pipelining = True
-
+{EVERYWHERE}
 [ssh_connection]
 pipelining = True
 retries = 2

@@ -11,22 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.tosca.definitions import Library, Schema
+from orchestrator.tosca.values import FUNCTIONS
 
 Json = dict[str, Any]
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 VERSIONS = [f"tosca_simple_yaml_1_{minor}" for minor in range(4)]
-FUNCTIONS = (
-    "get_input",
-    "get_property",
-    "get_attribute",
-    "get_operation_output",
-    "get_artifact",
-    "get_nodes_of_type",
-    "concat",
-    "join",
-    "token",
-)
 _ANY: Json = {}
 _TEXT: Json = {"type": ["string", "number", "boolean"]}
 _NUMBER = r"^\s*\d+(\.\d+)?\s*"
