@@ -75,7 +75,12 @@ OTHERS = {
     ("GET", "/whoami"): EVERYBODY | {"nobody": 200},
     ("POST", "/deployments"): {"administrator": 201, "user": 201, "operator": 403, "auditor": 403}
     | {"nobody": 403},
+    ("GET", "/credentials"): EVERYBODY,
+    ("PUT", "/credentials/{name}"): EVERYBODY | {"operator": 403, "auditor": 403},
+    ("DELETE", "/credentials/{name}"): EVERYBODY
+    | {"administrator": 204, "user": 204, "operator": 403, "auditor": 403},
 }
+CREDENTIAL = {"kind": "ssh", "secrets": {"private_key": "a key"}}
 ALL = "see change delete secrets"
 MAY = {
     "administrator": {"own": ALL, "shared": ALL, "another's": ALL},
@@ -140,7 +145,10 @@ def test_routes_about_no_deployment_answer_each_role_as_documented(
     world: ApiWorld, role: str
 ) -> None:
     for (method, path), wanted in OTHERS.items():
-        answer = world.send(method, path, None if method == "POST" else {}, who=WHO[role])
+        body: dict[str, Any] | None = None if method == "POST" else {}
+        if method == "PUT":
+            body = CREDENTIAL
+        answer = world.send(method, path.replace("{name}", "mine"), body, who=WHO[role])
         assert answer.status_code == wanted[role], (role, method, path, answer.text)
 
 
