@@ -15,7 +15,7 @@ from orchestrator.providers.simulated import SimulatedProvider
 from orchestrator.settings import Flavour, Site
 from orchestrator.world import Faults
 
-STEPS = 450  # more calls than the story below makes from its first pass to its last
+STEPS = 560  # more calls than the story below makes from its first pass to its last
 
 
 def test_create_times_out_after_server_accepted(tmp_path: Path) -> None:
