@@ -3,7 +3,7 @@
 xrd() { # TOKEN, or - for none; then URL and where to
   token=/srv/secrets/$1.token
   [ "$1" = - ] && token=/nowhere
-  timeout 60 podman exec --env BEARER_TOKEN_FILE="$token" client timeout 50 xrdcp --silent --force "$2" "$3"
+  timeout 60 podman exec --env BEARER_TOKEN_FILE="$token" client timeout "${seconds:-50}" xrdcp --silent --force "$2" "$3"
 }
 http() { # TOKEN, or -; URL; where to; more of curl's options. Prints the status.
   token=$1 url=$2 to=$3
