@@ -8,9 +8,12 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import tarfile
 from dataclasses import replace
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any
 
@@ -518,3 +521,32 @@ def _decide(pulled: Pulled, node: Any) -> str:
 def test_the_token_is_renewed_where_the_role_puts_it() -> None:
     tasks = Path(__file__).parents[2] / "ansible/roles/htcondor_execute/tasks/present.yml"
     assert f"dest: {TOKEN_FILE}\n" in tasks.read_text()
+
+
+def test_the_program_on_the_host_replaces_the_file_whole_and_then_says_so(tmp_path: Path) -> None:
+    program = Path(__file__).parents[2] / "orchestrator/configure/node/vacuo-configure"
+    loader = SourceFileLoader("vacuo_configure", str(program))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec is not None
+    node = module_from_spec(spec)
+    loader.exec_module(node)
+    told: list[Any] = []
+
+    class Api:
+        def ask(self, *words: Any) -> None:
+            told.append((words, target.read_text()))
+
+    target = tmp_path / "vacuo"
+    target.write_text("old\n")
+    before = os.umask(0o077)
+    try:
+        new = {"id": "a" * 32, "file": str(target), "content": "new\n"}
+        node.take_credential(Api(), "secret", new)
+        gone = {"id": "b" * 32, "file": str(tmp_path / "no" / "file"), "content": "x"}
+        node.take_credential(Api(), "secret", gone)
+    finally:
+        os.umask(before)
+    body = {"id": "a" * 32}
+    assert told == [(("POST", "/pull/credential", "secret", body), "new\n")]
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["vacuo"]
