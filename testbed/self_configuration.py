@@ -47,6 +47,7 @@ class _Orchestrator:
     """As much of the control side as the routes for nodes ask for."""
 
     settings: Settings
+    repository: Repository
     pulling: Pulling
 
 
@@ -72,7 +73,8 @@ class SelfConfiguration:
         pull = {self._site: PullSite(url, RUN_SECONDS)}
         ports = Ports({self._site: provider}, {}, configurator, pull)
         self.pulling = Pulling(ports, self.repository, self._host, lambda _: None)
-        control: Any = _Orchestrator(Settings(data_directory=directory), self.pulling)
+        settings = Settings(data_directory=directory)
+        control: Any = _Orchestrator(settings, self.repository, self.pulling)
         self._server.app = create_app(control, TokenValidator(()))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
