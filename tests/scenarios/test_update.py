@@ -23,7 +23,7 @@ from orchestrator.settings import SiteLimits
 from orchestrator.world import Faults
 
 SQUID = "vacuo.site.squid"
-REBUILD_STEPS = 240  # more calls than the rebuild below makes
+REBUILD_STEPS = 288  # more calls than the rebuild below makes
 
 
 def caches(count: int = 1, cores: int = 1, *, port: int = 3128, **fields: object) -> NodeGroup:
