@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.providers.container_engine import DIRECTORY_VARIABLE
 from orchestrator.settings import Pool
 
 VACUO = str(Path(sys.executable).with_name("vacuo"))
@@ -131,7 +132,7 @@ class VacuoServer:
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which ``vacuo`` speaks to this server and to no other."""
-        names = ("PATH", "TERM", "LANG", "COLUMNS")
+        names = ("PATH", "TERM", "LANG", "COLUMNS", DIRECTORY_VARIABLE)
         kept = {name: os.environ[name] for name in names if name in os.environ}
         home = self.directory / "home"
         home.mkdir(exist_ok=True)
