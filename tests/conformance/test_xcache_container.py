@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -135,6 +136,14 @@ def read(podman: Podman, cluster: str, path: str, host: str = "redirector") -> b
     return done.stdout
 
 
+def read_at_last(podman: Podman, cluster: str, path: str) -> bytes:
+    """What is read within a few tries: a client may be sent on while a cache still writes."""
+    for _ in range(3):
+        with contextlib.suppress(AssertionError):
+            return read(podman, cluster, path)
+    return read(podman, cluster, path)
+
+
 def opened(podman: Podman, cluster: str, path: str) -> int:
     log = podman.status("logs", f"{cluster}_origin_1")[1]
     return sum(line.endswith(f"fn={path}") for line in log.splitlines() if "ofs_open" in line)
@@ -169,7 +178,7 @@ def test_what_was_read_is_served_without_the_origin(podman: Podman, cluster: str
     expected = read(podman, cluster, "/data/file-2")
     podman("stop", "--time", "10", f"{cluster}_origin_1")
     try:
-        assert read(podman, cluster, "/data/file-2") == expected
+        assert read_at_last(podman, cluster, "/data/file-2") == expected
     finally:
         podman("start", f"{cluster}_origin_1")
         healthy(podman, f"{cluster}_origin_1")
