@@ -223,7 +223,7 @@ def _tasks(events: Sequence[TaskEvent]) -> int:
 def _all_finished(events: Sequence[TaskEvent], count: int) -> None:
     finished = [event for event in events if event.status is TaskStatus.FINISHED]
     if len(finished) != count:
-        bad = [e for e in events if e.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE)]
+        bad = [e for e in events if e.status.failed]
         raise RuntimeError(f"{count - len(finished)} hosts failed: {bad}")
 
 

@@ -49,6 +49,16 @@ class TaskStatus(StrEnum):
     DISTRUSTED = "distrusted"  # it showed another ssh key than the one we know; it got nothing
     FINISHED = "finished"  # the last event of a host that went through without failure
 
+    @property
+    def failed(self) -> bool:
+        """Whether the host's run went wrong with this event."""
+        return self in (TaskStatus.FAILED, TaskStatus.UNREACHABLE, TaskStatus.DISTRUSTED)
+
+    @property
+    def ends(self) -> bool:
+        """Whether no event of the host comes after it."""
+        return self.failed or self is TaskStatus.FINISHED
+
 
 @dataclass(frozen=True)
 class TaskEvent:

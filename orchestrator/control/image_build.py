@@ -32,8 +32,6 @@ from orchestrator.tosca.sandbox import Compiler
 
 OWNER = DeploymentId("image-build")
 TRY_SECONDS = 0.5
-_FAILURES = (TaskStatus.FAILED, TaskStatus.UNREACHABLE, TaskStatus.DISTRUSTED)
-_ENDS = (TaskStatus.FINISHED, *_FAILURES)
 
 Say = Callable[[str], None]
 
@@ -182,9 +180,9 @@ class Bakery:
     def _apply(self, host: HostToConfigure, image: PreparedImage) -> int:
         tasks = 0
         for event in self._configurator.apply([host], f"image-{image.digest}"):
-            if event.status in _FAILURES:
+            if event.status.failed:
                 raise Terminal(f"{event.task} failed: {event.message}")
-            if event.status not in _ENDS:
+            if not event.status.ends:
                 tasks += event.status is not TaskStatus.SKIPPED
                 self._say(f"{event.status.value} {event.role.rpartition('.')[2]}: {event.task}")
         return tasks

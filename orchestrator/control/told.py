@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.configure.base import TaskEvent, TaskStatus
+from orchestrator.configure.base import TaskEvent
 from orchestrator.model import DeploymentId, Event, EventKind, NodeState
 
 
 def event_of(deployment: DeploymentId, task: TaskEvent) -> Event:
-    failed = task.status in (TaskStatus.FAILED, TaskStatus.UNREACHABLE, TaskStatus.DISTRUSTED)
     name = f"{task.role.rpartition('.')[2]}: {task.task}" if task.role else task.task
     message = f"{task.status.value} {name}" + (f": {task.message}" if task.message else "")
     return Event(
@@ -17,5 +16,5 @@ def event_of(deployment: DeploymentId, task: TaskEvent) -> Event:
         message=message,
         node=task.node,
         phase=NodeState.CONFIGURING,
-        failed=failed,
+        failed=task.status.failed,
     )

@@ -42,12 +42,6 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 PATIENCE_SECONDS = 180.0
 OWNER = DeploymentId("configured")
 FLAVOUR = Flavour(name="any", cores=1, memory_mb=3072, disk_gb=1)
-ENDS = {
-    TaskStatus.FINISHED,
-    TaskStatus.FAILED,
-    TaskStatus.UNREACHABLE,
-    TaskStatus.DISTRUSTED,
-}
 
 
 def eventually(look: Callable[[], Any], what: str) -> Any:
@@ -144,7 +138,7 @@ def as_(host: HostToConfigure, *roles: RoleCall) -> HostToConfigure:
 
 def last(events: list[TaskEvent], host: HostToConfigure) -> TaskEvent:
     """The host's last event, of which there must be exactly one."""
-    (end,) = [event for event in events if event.node == host.node and event.status in ENDS]
+    (end,) = [event for event in events if event.node == host.node and event.status.ends]
     assert [event for event in events if event.node == host.node][-1] is end
     return end
 
