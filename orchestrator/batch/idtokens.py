@@ -39,8 +39,8 @@ def token_key(key_file: bytes, name: str) -> bytes:
     """The 32 bytes with which tokens are signed, from the content of the key file ``name``."""
     key = scramble(key_file)
     if name == _POOL:
-        # The pool's key may be an old pool password, which HTCondor cuts at a NUL and doubles.
-        key = key.split(b"\0")[0] * 2
+        # The pool's key may be an old pool password, which HTCondor doubles.
+        key = key * 2
     derivation = HKDF(algorithm=SHA256(), length=32, salt=b"htcondor", info=b"master jwt")
     return derivation.derive(key)
 

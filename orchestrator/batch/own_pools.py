@@ -65,5 +65,4 @@ class OwnPools:
             raise Retryable(f"{self._directory}: {error.strerror}.") from None
         secret = idtokens.SigningKeys(self._directory).get_or_create(_SECRET)
         derivation = HKDF(SHA256(), 32, None, f"{deployment}\0{pool}".encode())
-        # As hexadecimal digits: HTCondor would cut a key at a NUL.
         return idtokens.scramble(derivation.derive(secret).hex().encode())

@@ -185,6 +185,11 @@ def _delete(node: Node, context: Context, why: Reason) -> Step:
     return Step(node, (_deletion(node, why),))
 
 
+def _delete_where_seen(node: Node, sight: Sight, context: Context, why: Reason) -> Step:
+    """Nothing is deleted at a site that does not answer: the node stays what it is until then."""
+    return _delete(node, context, why) if sight.instance.is_fresh else _wait(node, sight, why)
+
+
 def _deletion(node: Node, why: Reason) -> DeleteInstance:
     if node.instance is None:
         raise ValueError(f"node {node.name} has no instance to delete")
@@ -258,10 +263,11 @@ def configure(node: Node, digest: str, now: float) -> Node:
 def _refreshing(node: Node, sight: Sight, context: Context) -> Step:
     """The node goes its way, and beside it a run changes its configuration."""
     run = _run_of(node, sight)
-    if run and run.state is RunState.DISTRUSTED and node.state in CONFIGURED:
-        serves = context.group.pool and node.state is NodeState.JOINED
-        leave = _drain if serves else _delete
-        return leave(replace(node, refreshing=False), context, _distrusted(node))
+    if run and run.state is RunState.DISTRUSTED:
+        node = replace(node, refreshing=False)
+        if context.group.pool and node.state is NodeState.JOINED:
+            return _drain(node, context, _distrusted(node))
+        return _delete_where_seen(node, sight, context, _distrusted(node))
     node, why, ready = after_refresh(node, run, context.now)
     step = _STEPS[node.state](node, sight, context)
     if step.node.state not in CONFIGURED:
@@ -285,10 +291,10 @@ def _configuring(node: Node, sight: Sight, context: Context) -> Step:
     if run.state is RunState.SUCCEEDED:
         return _in_service(node, context)
     if run.state is RunState.DISTRUSTED:
-        return _delete(node, context, _distrusted(node))
+        return _delete_where_seen(node, sight, context, _distrusted(node))
     why = reason("configure-failed", node=node.name, why=run.why or "see its log")
     if node.attempts >= context.patience.configure_attempts:
-        return _delete(node, context, why)
+        return _delete_where_seen(node, sight, context, why)
     if node.retry_at == 0.0:
         wait = CONFIGURE_BACKOFF_SECONDS * node.attempts
         return Step(replace(node, retry_at=context.now + wait, reason=why))

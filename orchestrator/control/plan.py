@@ -21,14 +21,18 @@ from orchestrator.control.wish import lost_addresses
 from orchestrator.model import (
     DeleteInstance,
     Deployment,
+    Freshness,
     Node,
     NodeGroup,
     NodeState,
+    Observed,
     OutcomeKind,
     Patience,
     Plan,
+    Quota,
     RevokeCredentials,
     Seen,
+    SiteName,
 )
 from orchestrator.reasons import reason
 
@@ -38,7 +42,7 @@ def make_plan(
 ) -> Plan:
     """The plan of one pass.  ``nodes`` may hold GONE ones: they tell of failures in a row."""
     before = {node.name: node for node in nodes}
-    work = Pass(deployment, seen, now, patience, before, room=seen.quotas)
+    work = Pass(deployment, seen, now, patience, before, room=_room(seen))
     groups = _by_dependence(deployment.spec.groups)
     for node in work.before.values():
         work.take(advance(node, _sight(work, node), work.context(work.group_of(node))))
@@ -67,6 +71,15 @@ def make_plan(
         wanted=work.wanted,
         look_again=look_again(work),
     )
+
+
+def _room(seen: Seen) -> dict[SiteName, Observed[Quota]]:
+    """The sites' quotas; of a site that does not list its instances none is believed."""
+    quotas = dict(seen.quotas)
+    for site, listing in seen.instances.items():
+        if site in quotas and not listing.is_fresh:
+            quotas[site] = Observed(Freshness.UNKNOWN, listing.at, reason=listing.reason)
+    return quotas
 
 
 def _tell_of_failed_deletions(work: Pass) -> None:

@@ -81,6 +81,22 @@ def test_our_tokens_are_what_condor_token_create_makes(condor_pool: CondorPool) 
     assert jwt.get_unverified_header(ours)["kid"] == name
 
 
+def test_a_pools_key_is_used_whole_though_it_holds_a_nul(condor_pool: CondorPool) -> None:
+    """The keys that HTCondor makes are any bytes: one in five of 64 bytes holds a NUL."""
+    path = condor_pool.signing_keys / "POOL"
+    before = path.read_bytes()
+    try:
+        path.write_bytes(idtokens.scramble(b"k" * 20 + b"\0" + b"k" * 40 + b"\0\0\0"))
+        code, output = condor_pool.execute(
+            "condor_token_create", "-identity", "n@example.org", "-key", "POOL"
+        )
+        key = idtokens.token_key(path.read_bytes(), "POOL")
+    finally:
+        path.write_bytes(before)
+    assert code == 0
+    assert jwt.decode(output.strip(), key, algorithms=["HS256"])["sub"] == "n@example.org"
+
+
 def test_a_node_may_not_submit_jobs(world: HTCondorWorld) -> None:
     credential = world.pool.join_credential(world.deployment, NODE)
     token = world.directory / "node-token"
