@@ -57,6 +57,7 @@ from orchestrator.model.stored import (
     NodeState,
     Patience,
 )
+from orchestrator.model.web import WebSession
 from orchestrator.model.wished import (
     Attribute,
     Concat,
@@ -134,4 +135,5 @@ __all__ = [
     "UserData",
     "VacuumPolicy",
     "Value",
+    "WebSession",
 ]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from sqlalchemy import update
 
-from orchestrator.store import deployments, enrolments, journal, secrets, work
-from orchestrator.store.audit import Verification
+from orchestrator.audits import Verification
+from orchestrator.store import deployments, drains, enrolments, journal, secrets, sessions, work
 from orchestrator.store.database import open_database
 from orchestrator.store.deployments import Page
+from orchestrator.store.drains import DrainRows
 from orchestrator.store.enrolments import Enrolled, PullRun
 from orchestrator.store.leases import Lease
 from orchestrator.store.outbox import Call
@@ -21,6 +22,7 @@ from orchestrator.store.parts.telling import Telling
 from orchestrator.store.parts.wishes import Wishes
 from orchestrator.store.schema import counters
 from orchestrator.store.secrets import SecretRows
+from orchestrator.store.sessions import SessionRows
 
 __all__ = ["Call", "Enrolled", "Lease", "Page", "PullRun", "Repository", "Verification"]
 
@@ -41,6 +43,16 @@ class Repository(Wishes, Passes, Enrolling, Telling):
     def secrets(self) -> SecretRows:
         """The sealed secrets; :mod:`orchestrator.identity.secrets` opens them."""
         return SecretRows(self._database)
+
+    @property
+    def sessions(self) -> SessionRows:
+        """People who are signed in with a browser."""
+        return SessionRows(self._database)
+
+    @property
+    def drains(self) -> DrainRows:
+        """Nodes that somebody asked to leave."""
+        return DrainRows(self._database)
 
     def close(self) -> None:
         self._database.close()
@@ -66,5 +78,7 @@ class Repository(Wishes, Passes, Enrolling, Telling):
             deployments.prune(connection, before)
             work.prune(connection, before)
             enrolments.prune(connection)
+            drains.prune(connection)
+            sessions.prune(connection, now)
             secrets.prune(connection, before)
             journal.prune(connection, before)

@@ -236,6 +236,33 @@ secrets = Table(
     Index(None, "key"),
 )
 
+# Nodes that somebody asked to leave; the loop sees to it.
+drains = Table(
+    "drains",
+    metadata,
+    _deployment(primary_key=True),
+    Column("node", Text, primary_key=True),
+    Column("actor", Text, nullable=False),
+    Column("asked_at", Double, nullable=False),
+)
+
+# People who are signed in with a browser; ``digest`` is the hash of what their cookie holds.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", Text, primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("groups", Json(tuple[str, ...]), nullable=False),
+    Column("scopes", Json(tuple[str, ...]), nullable=False),
+    Column("client_id", Text),
+    Column("created_at", Double, nullable=False),
+    Column("used_at", Double, nullable=False),
+    Column("ends_at", Double, nullable=False),
+    Index(None, "issuer", "subject"),
+    Index(None, "ends_at"),
+)
+
 # The hash of each audit over the one before it; see ``audit``.
 audits = Table(
     "audits",
