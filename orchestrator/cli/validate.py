@@ -30,7 +30,7 @@ def validate(
     """Check templates on this machine, without a server.
 
     Every problem is shown with its line and a caret below it; the exit code is 1 where there is
-    any.
+    any. Without parameters, an input that needs a value is noted; with parameters, it is a problem.
     """
     current = session.of(context)
     from orchestrator.settings import Limits
@@ -71,14 +71,14 @@ def _sources(pairs: list[str]) -> ImportSources:
 
 def _show(current: session.Session, results: list[Json]) -> None:
     shown = [line for result in results for line in _lines(result)]
-    for result in results:
-        result.pop("text")
     if current.output is session.Output.SARIF:
         print(json.dumps(reports.sarif(results), indent=2), file=current.out.file)
     elif current.output is session.Output.GITHUB:
         for line in reports.github(results):
             print(line, file=current.out.file)
     else:
+        for result in results:
+            del result["text"], result["noted"]
         valid = [result["file"] for result in results if result["valid"]]
         current.emit("validation", results, shown, valid)
 
@@ -97,15 +97,15 @@ def _lines(result: Json) -> list[Text]:
 
 
 def _checked(compiler: Compiler, given: str, parameters: Path | None, pairs: list[str]) -> Json:
-    """What is told of one template; ``text`` is the form for people."""
+    """What is told of one template; ``text`` is the form for people, ``noted`` that for reports."""
     from orchestrator.tosca.problems import TemplateInvalid
 
     found: Json = {"file": given, "valid": False, "groups": [], "notes": [], "errors": [],
-                   "text": []}  # fmt: skip
+                   "text": [], "noted": []}  # fmt: skip
     try:
         text = templates.read(given)
         chosen = templates.parameters(parameters, pairs, templates.inputs(text))
-        compiled = compiler.compile(text, chosen, given)
+        checked = compiler.check(text, chosen if parameters or pairs else None, given)
     except TemplateInvalid as error:
         found["errors"] = [asdict(problem) for problem in error.problems]
         found["text"] = [  # of an imported document or an archive the lines are not at hand
@@ -115,6 +115,7 @@ def _checked(compiler: Compiler, given: str, parameters: Path | None, pairs: lis
         found["errors"] = [{"file": given, "sentence": str(error), "suggestion": error.attempt}]
         found["text"] = [str(error)]
     else:
-        found |= {"valid": True, "groups": [group.name for group in compiled.groups],
-                  "notes": list(compiled.notes)}  # fmt: skip
+        found |= {"valid": True, "groups": list(checked.groups),
+                  "notes": [note.as_text() for note in checked.notes],
+                  "noted": [asdict(note) for note in checked.notes]}  # fmt: skip
     return found

@@ -38,9 +38,15 @@ def header(
 
 
 def topology(
-    root: Cursor, library: Library, given: Mapping[str, Any], imports: tuple[tuple[str, str], ...]
+    root: Cursor,
+    library: Library,
+    given: Mapping[str, Any] | None,
+    imports: tuple[tuple[str, str], ...],
 ) -> Topology:
-    """The checked topology; what is broken is left out of it and reported."""
+    """The checked topology; what is broken is left out of it and reported.
+
+    ``given`` are the inputs, None where they are not known yet.
+    """
     section = root.get("topology_template")
     keys: dict[str, Cursor] = {}
     if section is None or section.empty:

@@ -6,10 +6,11 @@ Meant to run where it can be killed: see :mod:`orchestrator.tosca.sandbox`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from orchestrator.model import DeploymentSpec, Value
+from orchestrator.model import DeploymentSpec, NodeGroup, Value
 from orchestrator.tosca.adapters import shipped
 from orchestrator.tosca.check import header, topology
 from orchestrator.tosca.conformance import conform
@@ -21,12 +22,12 @@ from orchestrator.tosca.imports import NOTHING, Shelf
 from orchestrator.tosca.inputs import inputs
 from orchestrator.tosca.means import NO_MEANS, Means
 from orchestrator.tosca.normative import normative_types
-from orchestrator.tosca.problems import START, Report, TemplateInvalid
+from orchestrator.tosca.problems import START, Problem, Report, TemplateInvalid
 from orchestrator.tosca.read import Tree, read
 from orchestrator.tosca.realise import realise
 from orchestrator.tosca.references import Between
 from orchestrator.tosca.roles import check_roles
-from orchestrator.tosca.summary import InputSummary, TemplateSummary
+from orchestrator.tosca.summary import InputSummary, TemplateCheck, TemplateSummary
 from orchestrator.tosca.topology import NodeTemplate, Topology
 from orchestrator.tosca.values import INVALID
 
@@ -51,31 +52,79 @@ def compile_template(
     where it has one; ``means`` is what the server has for foreign types.  Raises
     :class:`ImportsNeeded` where the shelf lacks something.
     """
+    found = _compiled(template, given, file, _Around(shelf, origin, means))
+    return DeploymentSpec(
+        found.topology.description,
+        found.groups,
+        found.outputs,
+        found.topology.imports,
+        (*(note.as_text() for note in found.notes), *(note.sentence for note in found.realised)),
+        tuple(name for name, one in found.topology.inputs.items() if _says_secret(one.position)),
+    )
+
+
+def check_template(
+    template: str,
+    given: Mapping[str, Any] | None,
+    file: str,
+    shelf: Shelf = NOTHING,
+    origin: str = "",
+    means: Means = NO_MEANS,
+) -> TemplateCheck:
+    """What the template makes; reads, checks and raises as :func:`compile_template` does.
+
+    Where ``given`` is None the values of the inputs are not known yet: an input that needs one is
+    noted, and nothing is said of what depends on it.
+    """
+    found = _compiled(template, given, file, _Around(shelf, origin, means))
+    groups = tuple(str(group.name) for group in found.groups)
+    return TemplateCheck(groups, (*found.notes, *found.realised))
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What a template is read with: as for :func:`compile_template`."""
+
+    shelf: Shelf
+    origin: str
+    means: Means
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """All that a sound template means; values inside are INVALID where they are not known yet."""
+
+    topology: Topology
+    groups: tuple[NodeGroup, ...]
+    outputs: dict[str, Value]
+    notes: tuple[Problem, ...]
+    realised: tuple[Problem, ...]
+
+
+def _compiled(
+    template: str, given: Mapping[str, Any] | None, file: str, around: _Around
+) -> _Compiled:
     report = Report(file)
     root = Cursor.root(_document(template, report), report)
-    library, imports = header(root, base_library(), shelf, origin)
+    library, imports = header(root, base_library(), around.shelf, around.origin)
     if library is None:
         raise TemplateInvalid(report.problems)
-    adapters = shipped().with_parameters(means.parameters)
+    adapters = shipped().with_parameters(around.means.parameters)
     found = topology(root, adapters.amended(library), given, imports)
     check_roles(found)
-    realised = realise(found, adapters, means.pins)
+    realised = realise(found, adapters, around.means.pins)
     evaluator = Evaluator(realised.topology)
     _evaluate_everything(realised.topology, evaluator)
     maker = GroupMaker(realised.topology, evaluator)
     groups = maker.groups() if not found.circular else ()
     outputs = _outputs(realised.topology, evaluator)
     report.raise_if_any()
-    conform(root, evaluator if realised.topology is found else Evaluator(found), given)
-    report.raise_if_any()
-    return DeploymentSpec(
-        found.description,
-        groups,
-        outputs,
-        found.imports,
-        (*report.notes, *realised.notes),
-        tuple(name for name, one in found.inputs.items() if _says_secret(one.position)),
-    )
+    if given is not None or not any(evaluator.input_value(n) is INVALID for n in found.inputs):
+        # The second opinion is asked about whole templates: it takes an input without a value
+        # for a mistake.
+        conform(root, evaluator if realised.topology is found else Evaluator(found), given or {})
+        report.raise_if_any()
+    return _Compiled(found, groups, outputs, tuple(report.notes), realised.notes)
 
 
 def _says_secret(declaration: Cursor) -> bool:

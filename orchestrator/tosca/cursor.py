@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.tosca.problems import Mark, Path, Report, did_you_mean, listed, shown
+from orchestrator.tosca.problems import Mark, Path, Problem, Report, did_you_mean, listed, shown
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree, plain
 
 
@@ -46,6 +46,10 @@ class Cursor:
     def note(self, sentence: str) -> None:
         """The value is no mistake, and not what its writer may take it for."""
         self.report.note(self.tree.mark, sentence)
+
+    def remark(self, sentence: str) -> Problem:
+        """A note about there being such a key, for whoever keeps it elsewhere."""
+        return Problem(self.report.file, self.key.line, self.key.column, "", sentence)
 
     def replaced(self, tree: Tree) -> Cursor:
         """Another value in this place."""

@@ -143,6 +143,9 @@ class GroupMaker:
             return None
         return None if value is INVALID else value
 
+    def _is_known(self, policy: Policy, *names: str) -> bool:
+        return all(self._evaluator.policy_value(policy, name) is not INVALID for name in names)
+
     def _vacuum(self, host: NodeTemplate) -> VacuumPolicy | None:
         policy = self._policy(host, VACUUM)
         if policy is None:
@@ -153,7 +156,7 @@ class GroupMaker:
         if maximum is None:
             most = self._hosts.instances(host, "max_instances")
             maximum = most if most is not None else max(1, minimum)
-        if minimum > maximum:
+        if minimum > maximum and self._is_known(policy, "minimum", "maximum"):
             at = policy.properties.get("minimum") or policy.position
             at.problem(
                 f"The minimum of {shown(policy.name)}, {minimum}, is above its maximum, {maximum}."
@@ -173,7 +176,7 @@ class GroupMaker:
         names = [name for name in ("site", "cloud_id") if name in known]
         values = (self._of_policy(policy, name) for name in names)
         site = next((SiteName(str(value)) for value in values if value), None)
-        if site is None and policy.properties:
+        if site is None and policy.properties and self._is_known(policy, *names):
             words = ", ".join(shown(name) for name in policy.properties)
             policy.position.note(f"{shown(policy.name)} chooses no site here: {words}.")
         return site

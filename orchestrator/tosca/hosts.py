@@ -79,6 +79,8 @@ class HostReader:
 
     def _count(self, host: NodeTemplate, written: Mapping[str, Cursor]) -> int:
         """INDIGO's way to say how many; its limits count where the template writes them."""
+        if self._evaluator.property_value(host, "count", "scalable") is INVALID:
+            return 0
         count = self.instances(host, "count") or 0
         for name, exceeds in (("min_instances", int.__lt__), ("max_instances", int.__gt__)):
             bound = self.instances(host, name) if name in written else None

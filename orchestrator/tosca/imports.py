@@ -64,14 +64,14 @@ class ImportsNeeded(Exception):
 class Layer:
     """The types that a document brings with all that it imports in turn, and what is wrong.
 
-    ``files`` are (name, SHA-256) of every document that was read for it; ``notes`` are sentences
-    about what is odd in them.
+    ``files`` are (name, SHA-256) of every document that was read for it; ``notes`` are about what
+    is odd in them.
     """
 
     sections: Mapping[str, Mapping[str, Any]]
     files: tuple[tuple[str, str], ...]
     problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _Read:
 
     tree: Tree | None
     problems: tuple[Problem, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 # What a warm worker keeps for the children that it forks, by name and SHA-256: see `remember`.
@@ -152,7 +152,7 @@ class _Walk:
         sections: Sections = {}
         files: dict[str, str] = {}
         problems: dict[Problem, None] = {}
-        notes: dict[str, None] = {}
+        notes: dict[Problem, None] = {}
         for wanted in _entries(root, origin):
             layer = self._brought(wanted, chain)
             if layer is not None:

@@ -14,9 +14,12 @@ from orchestrator.tosca.topology import InputDeclaration
 
 
 def inputs(
-    topology: Cursor | None, library: Library, given: Mapping[str, Any], root: Cursor
+    topology: Cursor | None, library: Library, given: Mapping[str, Any] | None, root: Cursor
 ) -> dict[str, InputDeclaration]:
-    """The declared inputs with what was given for them."""
+    """The declared inputs with what was given for them.
+
+    Where ``given`` is None nothing has been given yet: that an input needs a value is then a note.
+    """
     section = topology.get("inputs") if topology else None
     found: dict[str, InputDeclaration] = {}
     declared = section.table() if section else {}
@@ -24,7 +27,7 @@ def inputs(
         definition = schema(declaration, library)
         if definition is not None:
             found[name] = _given(declaration, definition, given)
-    for name in given:
+    for name in given or ():
         if name not in declared:
             hint = did_you_mean(name, declared) or f"It has {listed(declared) or 'none'}."
             mark = section.key if section else START
@@ -33,17 +36,24 @@ def inputs(
     return found
 
 
-def _given(declaration: Cursor, definition: Schema, given: Mapping[str, Any]) -> InputDeclaration:
+def _given(
+    declaration: Cursor, definition: Schema, given: Mapping[str, Any] | None
+) -> InputDeclaration:
     name = declaration.name
     source = declaration.get("value") or declaration.get("default")
-    if name in given:
+    if given is not None and name in given:
         tree = tree_of(given[name], declaration.key)
         path = ("parameters", name)
         parameter = Cursor(tree, path, declaration.report, declaration.key)
         source = None if given[name] is None else parameter
     if source is not None and source.empty:
         source = None
-    if definition.required and source is None:
+    if definition.required and source is None and given is None:
+        declaration.report.note(
+            declaration.key,
+            f"The input {shown(name)} has no value yet: what depends on it is not checked.",
+        )
+    elif definition.required and source is None:
         declaration.problem_at_key(
             f"The input {shown(name)} needs a value.",
             f"Give one as a parameter, `-p {name}=…`, or write a `default`.",

@@ -32,7 +32,7 @@ _CANDIDATES = 400
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: where in the file, where in the document, what, and what to try.
+    """One thing that is wrong, or to be noted: where in file and document, what, what to try.
 
     ``line`` and ``column`` count from 1; ``path`` is dotted, with list indices in brackets;
     ``sentence`` ends in a full stop; ``suggestion`` is empty where there is none.
@@ -97,7 +97,7 @@ class Report:
         self._adopted: dict[Problem, None] = {}
         self._muted = False
         self.count = 0  # of all that were added, kept or not
-        self.notes: dict[str, None] = {}
+        self.notes: dict[Problem, None] = {}
 
     def add(self, mark: Mark, path: Path, sentence: str, suggestion: str = "") -> None:
         if self._muted:
@@ -112,7 +112,7 @@ class Report:
     def note(self, mark: Mark, sentence: str) -> None:
         """Something that is no problem, and that whoever sent the template should know."""
         if not self._muted and len(self.notes) < self._limit:
-            self.notes[f"{self.file}:{mark.line}:{mark.column}: {sentence}"] = None
+            self.notes[Problem(self.file, mark.line, mark.column, "", sentence)] = None
 
     def adopt(self, problems: Iterable[Problem]) -> None:
         """Take over problems of other files, in their order; they stand after those of this one."""

@@ -17,7 +17,7 @@ from orchestrator.tosca.definitions import COMPUTE, SERVICE, VACUUM, Requirement
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.means import Pins
 from orchestrator.tosca.playbooks import ROLE, TYPES, playbook_service, sources
-from orchestrator.tosca.problems import Mark, listed, shown
+from orchestrator.tosca.problems import Mark, Problem, listed, shown
 from orchestrator.tosca.read import tree_of
 from orchestrator.tosca.topology import NodeTemplate, Policy, Requirement, Topology
 from orchestrator.tosca.values import INVALID
@@ -28,10 +28,10 @@ _LIMITS = {"minimum": "min_instances", "maximum": "max_instances"}
 
 @dataclasses.dataclass(frozen=True)
 class Realised:
-    """A topology whose services are all ours, and sentences about what became of the others."""
+    """A topology whose services are all ours, and what became of the others."""
 
     topology: Topology
-    notes: tuple[str, ...] = ()
+    notes: tuple[Problem, ...] = ()
 
 
 def realise(topology: Topology, adapters: Adapters, pins: Pins) -> Realised:
@@ -47,7 +47,7 @@ class _Realiser:
         self._library = topology.library
         self._templates = dict(topology.templates)
         self._policies = list(topology.policies)
-        self._notes: list[str] = []
+        self._notes: list[Problem] = []
         self._made: dict[str, list[tuple[NodeTemplate, Part]]] = {}
 
     def realised(self) -> Realised:
@@ -157,17 +157,19 @@ class _Realiser:
 
     def _note(self, template: NodeTemplate, sentence: str) -> None:
         if sentence:
-            self._notes.append(f"{template.name} ({template.type}): {sentence}")
+            told = f"{template.name} ({template.type}): {sentence}"
+            self._notes.append(template.position.remark(told))
 
     def _doubt_outputs(self, template: NodeTemplate) -> None:
         """An output with the address of a host where something is not may promise what is not."""
         machine = self._before.machine_of(template.name)
         for name, cursor in self._before.outputs.items():
             if machine is not None and _names(cursor.value, {machine.name, template.name}):
-                self._notes.append(
+                told = (
                     f"output {name}: it speaks of {machine.name}, where {template.name} is not "
                     "set up; nothing answers there for it."
                 )
+                self._notes.append(cursor.remark(told))
 
     def _scale(self, template: NodeTemplate, entry: Entry) -> None:
         """The limits that something elastic sets become those of its hosts."""

@@ -28,7 +28,7 @@ from orchestrator.settings import Limits
 from orchestrator.tosca.means import Means
 from orchestrator.tosca.problems import START, Report, TemplateInvalid
 from orchestrator.tosca.sources import SECONDS_PER_CHARACTER, Gathering, ImportSources
-from orchestrator.tosca.summary import TemplateSummary
+from orchestrator.tosca.summary import TemplateCheck, TemplateSummary
 from orchestrator.tosca.wire import ANSWER_BYTES, HEADER, Malformed, decode, frame
 
 _log = logging.getLogger(__name__)
@@ -99,11 +99,31 @@ class Compiler:
         Raises :class:`TemplateInvalid`, or another :class:`UserError` where it is too expensive
         to be read.
         """
-        self._check_size(template, inputs, file)
-        request = {"operation": "compile", "template": template, "file": file,
-                   "inputs": dict(inputs), "origin": origin,
-                   "means": dataclasses.asdict(self._means())}  # fmt: skip
-        return _expect(self._ask(request, Gathering(self._imports)), DeploymentSpec)
+        request = self._about("compile", template, inputs, file)
+        return _expect(
+            self._ask({**request, "origin": origin}, Gathering(self._imports)), DeploymentSpec
+        )
+
+    def check(
+        self,
+        template: str,
+        inputs: Mapping[str, Any] | None,
+        file: str = "template.yaml",
+    ) -> TemplateCheck:
+        """What the template makes, for its writer; as :meth:`compile`.
+
+        ``inputs`` may be None, *not known yet*: that one needs a value is then a note.
+        """
+        request = self._about("check", template, inputs, file)
+        return _expect(self._ask(request, Gathering(self._imports)), TemplateCheck)
+
+    def _about(
+        self, operation: str, template: str, inputs: Mapping[str, Any] | None, file: str
+    ) -> dict[str, Any]:
+        self._check_size(template, inputs or {}, file)
+        return {"operation": operation, "template": template, "file": file, "origin": "",
+                "inputs": None if inputs is None else dict(inputs),
+                "means": dataclasses.asdict(self._means())}  # fmt: skip
 
     def describe(
         self,

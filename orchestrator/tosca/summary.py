@@ -1,9 +1,11 @@
-"""What a template is for and what it asks, for those who have not read it."""
+"""What a template is for, what it asks and what it makes, for those who have not read it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from orchestrator.tosca.problems import Problem
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,11 @@ class TemplateSummary:
 
     description: str
     inputs: tuple[InputSummary, ...]
+
+
+@dataclass(frozen=True)
+class TemplateCheck:
+    """What a sound template makes: the names of its groups, and what its writer should know."""
+
+    groups: tuple[str, ...]
+    notes: tuple[Problem, ...] = ()

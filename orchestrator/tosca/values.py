@@ -36,7 +36,8 @@ FUNCTIONS = (
 _WORDS = ("token", "join")  # of the language: a key of such a name need not be a function
 _UNMISTAKABLE = tuple(name for name in FUNCTIONS if name not in _WORDS)
 
-# The value is wrong and that has been reported; nothing may be concluded from it.
+# The value is wrong, or not given yet, and that has been reported; nothing may be concluded from
+# it.
 INVALID: Any = type("_Invalid", (), {"__repr__": lambda self: "INVALID"})()
 
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+){0,3}([.-][A-Za-z0-9]+){0,2}")

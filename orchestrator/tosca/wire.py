@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator import model
 from orchestrator.tosca.problems import Problem
-from orchestrator.tosca.summary import InputSummary, TemplateSummary
+from orchestrator.tosca.summary import InputSummary, TemplateCheck, TemplateSummary
 
 _CLASSES: dict[str, type[Any]] = {
     one.__name__: one
@@ -28,6 +28,7 @@ _CLASSES: dict[str, type[Any]] = {
         model.Token,
         model.Join,
         TemplateSummary,
+        TemplateCheck,
         InputSummary,
         Problem,
     )

@@ -50,6 +50,9 @@ def operations() -> dict[str, Operation]:
         "compile": lambda q: compile.compile_template(
             q["template"], q["inputs"], q["file"], q["shelf"], q["origin"], Means(**q["means"])
         ),
+        "check": lambda q: compile.check_template(
+            q["template"], q["inputs"], q["file"], q["shelf"], q["origin"], Means(**q["means"])
+        ),
         "describe": lambda q: compile.describe_template(
             q["template"], q["file"], q["shelf"], q["origin"]
         ),

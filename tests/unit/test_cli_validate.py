@@ -88,6 +88,65 @@ def test_sarif_holds_every_problem_with_its_place(tmp_path: Path) -> None:
     assert place["region"] == {"startLine": 7, "startColumn": 29}
 
 
+ASKS = """\
+tosca_definitions_version: tosca_simple_yaml_1_3
+topology_template:
+  inputs:
+    cores: {type: integer, constraints: [in_range: [1, 8]]}
+  node_templates:
+    host:
+      type: tosca.nodes.Compute
+      capabilities:
+        host: {properties: {num_cpus: {get_input: cores}}}
+"""
+
+
+@pytest.fixture
+def asking(tmp_path: Path) -> str:
+    """A template with an input that needs a value."""
+    path = tmp_path / "asking.yaml"
+    path.write_text(ASKS)
+    return str(path)
+
+
+def test_without_parameters_a_value_that_lacks_is_noted(asking: str) -> None:
+    result = validate(asking)
+    assert result.exit_code == exitcodes.OK, result.output
+    assert f"note: {asking}:4:5: The input `cores` has no value yet" in result.stdout
+
+
+def test_with_a_parameter_a_value_that_lacks_is_a_problem(asking: str, tmp_path: Path) -> None:
+    given = tmp_path / "none.yaml"
+    given.write_text("")
+    result = validate(asking, "--parameters", str(given))
+    assert result.exit_code == exitcodes.ERROR
+    assert "The input `cores` needs a value." in result.stdout
+    assert validate(asking, "-p", "cores=4").exit_code == exitcodes.OK
+    assert "it must be in the range 1 to 8" in validate(asking, "-p", "cores=9").stdout
+
+
+def test_without_parameters_all_other_mistakes_are_found(asking: str) -> None:
+    Path(asking).write_text(ASKS.replace("num_cpus", "num_cpu"))
+    result = validate(asking)
+    assert result.exit_code == exitcodes.ERROR
+    assert "Did you mean `num_cpus`?" in result.stdout
+    assert "has no value yet" not in result.stdout
+
+
+def test_reports_have_the_notes_and_tell_them_from_problems(asking: str) -> None:
+    sarif, github = validate(asking, "-o", "sarif"), validate(asking, "-o", "github")
+    assert sarif.exit_code == github.exit_code == exitcodes.OK
+    (run,) = json.loads(sarif.stdout)["runs"]
+    (found,) = run["results"]
+    assert (found["level"], found["ruleId"]) == ("note", "template-note")
+    assert found["ruleId"] in {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    place = found["locations"][0]["physicalLocation"]["region"]
+    assert place == {"startLine": 4, "startColumn": 5}
+    (line,) = github.stdout.splitlines()
+    assert line.startswith("::notice file=")
+    assert ",line=4,col=5::The input `cores` has no value yet" in line
+
+
 def test_sarif_of_valid_templates_is_a_run_without_results() -> None:
     result = validate("squid", "-o", "sarif")
     assert result.exit_code == exitcodes.OK

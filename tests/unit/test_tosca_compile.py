@@ -5,10 +5,11 @@ from pathlib import Path
 
 import classad2
 import pytest
+import yaml
 
 from orchestrator.model import Attribute, Concat, Requirements, VacuumPolicy
 from orchestrator.tosca import catalogue
-from tests.unit.tosca_support import SOUND, compiled, spoilt, the_problem
+from tests.unit.tosca_support import SOUND, checked, compiled, spoilt, the_problem
 
 SHIPPED = {template.name: template for template in catalogue.templates()}
 
@@ -24,6 +25,41 @@ def test_every_shipped_template_compiles_with_its_defaults(name: str) -> None:
     assert SHIPPED[name].title == spec.description
     assert "vacuo/types.yaml" in dict(spec.imports)
     assert all(len(checksum) == 64 for _, checksum in spec.imports)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_where_no_input_has_a_value_yet_nothing_is_wrong(name: str) -> None:
+    document = yaml.safe_load(SHIPPED[name].path.read_text())
+    declared = document["topology_template"]["inputs"]
+    for one in declared.values():
+        one.pop("default", None)
+        one["required"] = True
+    found = checked(yaml.safe_dump(document, sort_keys=False))
+    assert found.groups == tuple(str(group.name) for group in _shipped(name).groups)
+    noted = {note.sentence.split("`")[1] for note in found.notes}
+    assert noted >= set(declared)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("maximum: 3", "{minimum: {get_input: unknown}, maximum: 3}"),
+        ("maximum: 3", "{minimum: 5, maximum: {get_input: unknown}}"),
+        ("num_cpus: { get_input: cores }", "num_cpus: {get_input: unknown}"),
+        ("mem_size: 4 GB", "mem_size: {concat: [{get_input: unknown}, ' GB']}"),
+        ("pool: test", "pool: {get_input: unknown}"),
+        (
+            "        host:\n          properties:\n",
+            "        scalable: {properties: {min_instances: 2, max_instances: 4, "
+            "default_instances: {get_input: unknown}}}\n"
+            "        host:\n          properties:\n",
+        ),
+    ],
+)
+def test_nothing_is_concluded_from_a_value_that_is_not_known_yet(old: str, new: str) -> None:
+    template = spoilt("  inputs:\n", "  inputs:\n    unknown: {type: integer}\n", spoilt(old, new))
+    (note,) = checked(template).notes
+    assert note.sentence.startswith("The input `unknown` has no value yet")
 
 
 def test_the_site_starts_from_nothing_and_can_leave_nothing() -> None:

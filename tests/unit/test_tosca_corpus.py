@@ -14,10 +14,10 @@ import pytest
 
 from orchestrator.model import DeploymentSpec
 from orchestrator.tosca.compile import compile_template
-from orchestrator.tosca.imports import ImportsNeeded
 from orchestrator.tosca.problems import TemplateInvalid
-from orchestrator.tosca.sources import Gathering, ImportSources
+from orchestrator.tosca.sources import ImportSources
 from testbed import corpus
+from tests.unit.tosca_support import with_imports
 
 ROWS = corpus.rows()
 # These import by a path below their repository, in which their own tests are run.
@@ -31,15 +31,12 @@ needs_corpus = pytest.mark.skipif(
 
 def compiled(path: str, inputs: dict[str, Any] | None = None) -> DeploymentSpec:
     """The document at ``path``, with its imports from the corpus."""
-    gathering = Gathering(ImportSources({corpus.PREFIX: corpus.directory()}))
     origin = f"{corpus.PREFIX}{REPOSITORY}template" if path.startswith(REPOSITORY) else ""
     text = (corpus.directory() / path).read_text(encoding="utf-8")
-    while True:
-        try:
-            return compile_template(text, inputs or {}, Path(path).name, gathering.shelf, origin)
-        except ImportsNeeded as more:
-            for name in more.needed:
-                gathering.add(name)
+    return with_imports(
+        lambda shelf: compile_template(text, inputs or {}, Path(path).name, shelf, origin),
+        ImportSources({corpus.PREFIX: corpus.directory()}),
+    )
 
 
 @needs_corpus

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.model import Attribute, DeploymentSpec, NodeGroup
 from orchestrator.tosca import adapters
 from orchestrator.tosca.catalogue import load
-from orchestrator.tosca.compile import compile_template
+from orchestrator.tosca.compile import check_template, compile_template
 from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.imports import Document
 from orchestrator.tosca.means import NO_MEANS, Means
@@ -160,6 +160,17 @@ def test_a_cms_site_on_kubernetes_becomes_workers_and_a_squid_on_the_hosts_thems
     assert (workers.count, workers.pool, workers.uses) == (2, "default", ("server",))
     assert workers.advertised == {"GLIDEIN_CMSSite": "T3_XX_Example"}
     assert workers.requirements.image == "ost://cloud.example/8f667fbc"
+
+
+def test_a_number_of_hosts_that_is_not_known_yet_breaks_no_limit() -> None:
+    text = CMS.replace(
+        "workers: {type: integer, default: 2, required: yes}", "workers: {type: integer}"
+    )
+    text = text.replace("removal_list: []}", "min_instances: 1, max_instances: 4}")
+    document = Document.of(URL, TYPES)
+    assert isinstance(document, Document)
+    found = check_template(text, None, "template.yaml", {URL: document})
+    assert any("`workers` has no value yet" in note.sentence for note in found.notes)
 
 
 def test_what_is_not_made_and_what_is_not_used_is_told() -> None:

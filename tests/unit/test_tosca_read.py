@@ -82,7 +82,7 @@ def test_where_the_last_wins_a_duplicate_key_is_a_note() -> None:
     assert tree is not None
     assert plain(tree) == {"a": 3, "b": 2}
     assert not report
-    assert list(report.notes) == [
+    assert [note.as_text() for note in report.notes] == [
         "t.yaml:3:1: The key `a` stands here twice; the first is in line 1. This one counts."
     ]
 

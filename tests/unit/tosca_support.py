@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import pytest
 
 from orchestrator.model import DeploymentSpec
-from orchestrator.tosca.compile import compile_template
-from orchestrator.tosca.imports import ImportsNeeded
+from orchestrator.tosca.compile import check_template, compile_template
+from orchestrator.tosca.imports import ImportsNeeded, Shelf
 from orchestrator.tosca.problems import Problem, TemplateInvalid
 from orchestrator.tosca.sources import Gathering, ImportSources
+from orchestrator.tosca.summary import TemplateCheck
 
 SOUND = """\
 tosca_definitions_version: tosca_simple_yaml_1_3
@@ -58,15 +59,30 @@ topology_template:
 """
 
 
-def compiled(template: str, inputs: Mapping[str, Any] | None = None) -> DeploymentSpec:
-    """As the sandbox does it for a server that imports from nowhere."""
-    gathering = Gathering(ImportSources())
+T = TypeVar("T")
+
+
+def with_imports(read: Callable[[Shelf], T], sources: ImportSources | None = None) -> T:
+    """What ``read`` gives once it has all the documents that it asks for, as in the sandbox."""
+    gathering = Gathering(sources or ImportSources())
     while True:
         try:
-            return compile_template(template, inputs or {}, "template.yaml", gathering.shelf)
+            return read(gathering.shelf)
         except ImportsNeeded as more:
             for name in more.needed:
                 gathering.add(name)
+
+
+def compiled(template: str, inputs: Mapping[str, Any] | None = None) -> DeploymentSpec:
+    """As the sandbox does it for a server that imports from nowhere."""
+    return with_imports(
+        lambda shelf: compile_template(template, inputs or {}, "template.yaml", shelf)
+    )
+
+
+def checked(template: str, inputs: Mapping[str, Any] | None = None) -> TemplateCheck:
+    """The same for its writer; without ``inputs`` their values are not known yet."""
+    return with_imports(lambda shelf: check_template(template, inputs, "template.yaml", shelf))
 
 
 def spoilt(old: str, new: str, template: str = SOUND) -> str:
