@@ -126,6 +126,17 @@ class Unauthorised(PortError):
     """The credential is missing, wrong or expired; trying again with the same one is pointless."""
 
 
+class LoginEnded(Unauthorised):
+    """Only the person can help: the login that is kept of them has ended, or there is none.
+
+    ``code`` is that of the reason that tells of it.
+    """
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Unsupported(PortError):
     """The port cannot do this at all."""
 

@@ -157,6 +157,27 @@ REGISTRY: dict[str, ReasonText] = {
         "not come back if the pool restarted after the one it has ends; it is tried again.",
         "vacuo ssh {node}",
     ),
+    "login-missing": ReasonText(
+        "Pool {pool} is joined with a token of the deployment's owner, and the server keeps no "
+        "login of theirs. Nothing new joins until it does; what is in service goes on.",
+        "vacuo credentials renew",
+    ),
+    "login-ended": ReasonText(
+        "The login that the server keeps of the deployment's owner has ended ({why}). Nothing new "
+        "joins pool {pool} until the owner renews it; what is in service goes on.",
+        "vacuo credentials renew",
+    ),
+    "login-refused": ReasonText(
+        "The issuer gives no token for pool {pool} in the name of the deployment's owner ({why}). "
+        "Nothing new joins until an administrator of the server mends that; what is in service "
+        "goes on.",
+        "vacuo credentials list",
+    ),
+    "login-unknown": ReasonText(
+        "No token of the deployment's owner for pool {pool} can be had now ({why}). Nothing new "
+        "joins until it can; what is in service goes on.",
+        "vacuo doctor",
+    ),
     "configure-lost": ReasonText(
         "The server stopped while it configured node {node}; the run starts again."
     ),
@@ -227,6 +248,11 @@ REGISTRY: dict[str, ReasonText] = {
     ),
     "match-rejected": ReasonText("The negotiator of pool {pool} passed job {job} over: {why}."),
 }
+
+
+# While one of these holds, somebody has to act; it is an event, and called back, when it begins and
+# when it ends.
+FOR_THE_OWNER = frozenset({"login-missing", "login-ended", "login-refused"})
 
 
 class _Blank(dict[str, object]):

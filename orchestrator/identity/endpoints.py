@@ -6,11 +6,13 @@ proxy; hence not :mod:`orchestrator.outbound`, which is for addresses that users
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -38,7 +40,11 @@ class IssuerForbids(IssuerAway):
     """It answered that this credential is not for such questions (403)."""
 
 
-_REFUSALS = {401: IssuerRefuses, 403: IssuerForbids}
+class IssuerRejects(IssuerAway):
+    """It answered that the request itself is not in order (400)."""
+
+
+_REFUSALS = {400: IssuerRejects, 401: IssuerRefuses, 403: IssuerForbids}
 
 
 class Ask(Protocol):
@@ -54,6 +60,18 @@ class Ask(Protocol):
 
 def ask(url: str, authorization: str | None = None, form: Mapping[str, str] | None = None) -> bytes:
     """The body at ``url``: no redirects, no compression, bounded in size and time."""
+    status, body = exchange(url, authorization, form)
+    if status in _REFUSALS:
+        raise _REFUSALS[status](f"{url} answered {status}")
+    if status != 200:
+        raise IssuerAway(f"{url} answered {status}")
+    return body
+
+
+def exchange(
+    url: str, authorization: str | None = None, form: Mapping[str, str] | None = None
+) -> tuple[int, bytes]:
+    """Status and body of any answer of ``url``, within the same bounds."""
     deadline = time.monotonic() + FETCH_SECONDS
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     headers |= {"Authorization": authorization} if authorization else {}
@@ -63,10 +81,6 @@ def ask(url: str, authorization: str | None = None, form: Mapping[str, str] | No
             httpx.Client(mounts=DIRECT, timeout=FETCH_SECONDS) as client,
             client.stream(method, url, headers=headers, data=form) as answer,
         ):
-            if answer.status_code in _REFUSALS:
-                raise _REFUSALS[answer.status_code](f"{url} answered {answer.status_code}")
-            if answer.status_code != 200:
-                raise IssuerAway(f"{url} answered {answer.status_code}")
             body = b""
             for chunk in answer.iter_raw():
                 body += chunk
@@ -74,7 +88,7 @@ def ask(url: str, authorization: str | None = None, form: Mapping[str, str] | No
                     raise IssuerAway(f"{url} sent more than {MAXIMUM_BODY} bytes")
                 if time.monotonic() > deadline:
                     raise IssuerAway(f"{url} took longer than {FETCH_SECONDS:g} s")
-            return body
+            return answer.status_code, body
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise IssuerAway(f"{url}: {type(error).__name__}") from None
 
@@ -107,16 +121,31 @@ def json_at(
 
 
 def discovered(issuer: Issuer, ask: Ask, name: str) -> str:
-    """The address that the issuer's discovery document has under ``name``.
+    """The address that the issuer's discovery document has under ``name``."""
+    return safe(discovery(issuer, ask).get(name), name)
 
-    The document must name the issuer exactly (OpenID Connect Discovery 1.0, section 4.3).
+
+def discovery(issuer: Issuer, ask: Ask) -> Mapping[str, Any]:
+    """The issuer's discovery document.
+
+    It must name the issuer exactly (OpenID Connect Discovery 1.0, section 4.3).
     """
     url = f"{issuer.issuer.rstrip('/')}/.well-known/openid-configuration"
     document = json_at(ask, url)
     found = document if isinstance(document, dict) else {}
     if found.get("issuer") not in (issuer.issuer, *issuer.aliases):
         raise IssuerAway(f"its discovery names another issuer, {shown(found.get('issuer'))}")
-    return safe(found.get(name), name)
+    return found
+
+
+def client_authorization(name: str, secret_file: Path | None) -> str:
+    """The ``Authorization`` of a client with a secret, as RFC 6749, section 2.3.1, has it."""
+    try:
+        secret = Path(secret_file or "").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise IssuerAway(f"the secret of client {name} cannot be read") from None
+    pair = f"{quote(name, safe='')}:{quote(secret, safe='')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 def safe(url: object, name: str) -> str:

@@ -11,7 +11,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify, make_response, render_template_string, request
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from orchestrator.errors import UserError
@@ -30,12 +31,13 @@ from orchestrator.identity.issuer_grants import (
     CONFIDENTIAL_GRANTS,
     PUBLIC_GRANTS,
     SCOPES,
+    SERVER_GRANTS,
     Client,
     Devices,
-    RefreshTokens,
     User,
     authorization_server,
 )
+from orchestrator.identity.issuer_refresh import RefreshTokens
 from orchestrator.identity.keys import LocalKeys
 from orchestrator.identity.policy import Access, access
 from orchestrator.identity.signing import ALGORITHM, signing_key
@@ -44,6 +46,7 @@ from orchestrator.settings import Issuer, Settings
 
 CLI_CLIENT = "vacuo-cli"
 SCRIPT_CLIENT = "vacuo-scripts"
+SERVER_CLIENT = "vacuo-server"
 DEFAULT_USER = "developer"
 _MAXIMUM_BODY = 16 * 1024
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -90,12 +93,14 @@ class _Minter:
         scope: str,
         lifetime: float = ACCESS_SECONDS,
         groups: Sequence[str] = (),
+        *,
+        audience: str | None = None,
     ) -> str:
         now = int(self.clock())
         claims = {
             "iss": self.issuer,
             "sub": subject,
-            "aud": self.audience,
+            "aud": audience or self.audience,
             "iat": now,
             "exp": now + int(lifetime),
             "jti": secrets.token_urlsafe(16),
@@ -104,6 +109,15 @@ class _Minter:
             **({"groups": list(groups)} if groups else {}),
         }
         return jwt.encode({"alg": ALGORITHM, "typ": "at+jwt", "kid": self.kid}, claims, self.key)
+
+    def claims(self, token: str) -> Mapping[str, Any] | None:
+        """Those of a token made here, for this server, that has not ended; else None."""
+        try:
+            claims: dict[str, Any] = jwt.decode(token, self.key, algorithms=[ALGORITHM]).claims
+        except (JoseError, ValueError):
+            return None
+        own = claims.get("iss") == self.issuer and claims.get("aud") == self.audience
+        return claims if own and claims["exp"] > self.clock() else None
 
 
 @dataclass(frozen=True)
@@ -154,19 +168,27 @@ def build(settings: Settings, clock: Callable[[], float] = time.time) -> Develop
         algorithms=(ALGORITHM,),
         jwks_uri=f"{base}/issuer/jwks",
         client_id=CLI_CLIENT,
+        delegation="exchange",
+        delegation_client_id=SERVER_CLIENT,
+        delegation_secret_file=directory.absolute() / "server-secret",
     )
     key = signing_key(directory / "key.json", "all who are logged in log in again")
     kid = key.thumbprint()
     public = {"keys": [{**key.as_dict(private=False), "kid": kid}]}
     minter = _Minter(issuer.issuer, base, key, kid, clock)
     client_file = directory / "client.json"
-    clients = (Client(CLI_CLIENT, PUBLIC_GRANTS), _script_client(client_file, issuer.issuer))
+    server_secret = create_private(directory / "server-secret", secrets.token_urlsafe(32))
+    clients = (
+        Client(CLI_CLIENT, PUBLIC_GRANTS),
+        Client(SERVER_CLIENT, SERVER_GRANTS, server_secret),
+        _script_client(client_file, issuer.issuer),
+    )
     devices = Devices(clock)
     server = authorization_server(
         {client.client_id: client for client in clients},
         devices,
         RefreshTokens(directory / "refresh.json", clock),
-        minter.mint,
+        minter,
         f"{issuer.issuer}/device",
     )
     server.register_grant(issuer_codes.code_grant(issuer_codes.Codes(clock)), [issuer_codes.S256()])
@@ -289,7 +311,7 @@ def _metadata(issuer: Issuer) -> dict[str, Any]:
         "code_challenge_methods_supported": ["S256"],
         "device_authorization_endpoint": f"{base}/device_authorization",
         "revocation_endpoint": f"{base}/revoke",
-        "grant_types_supported": sorted(PUBLIC_GRANTS | CONFIDENTIAL_GRANTS),
+        "grant_types_supported": sorted(PUBLIC_GRANTS | CONFIDENTIAL_GRANTS | SERVER_GRANTS),
         "scopes_supported": sorted(SCOPES),
         "response_types_supported": ["code"],
         "token_endpoint_auth_methods_supported": [

@@ -16,7 +16,8 @@ from authlib.oauth2.rfc6749 import grants
 from authlib.oauth2.rfc7636 import CodeChallenge
 from flask import Response, make_response, render_template_string, request
 
-from orchestrator.identity.issuer_grants import Client, Clock, User
+from orchestrator.identity.issuer_grants import Client, User
+from orchestrator.identity.issuer_refresh import Clock
 
 CODE_SECONDS = 60
 _MAXIMUM_CODES = 100

@@ -1,45 +1,46 @@
 """What the development issuer remembers, and the OAuth 2 grants that Authlib runs on it.
 
-Device codes live in memory: they last minutes, and a restart means asking again.  Refresh tokens
-are kept as hashes, so that the file gives nobody a login.
+Device codes live in memory: they last minutes, and a restart means asking again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer
 from authlib.oauth2.rfc6749 import grants
 from authlib.oauth2.rfc6750 import BearerTokenGenerator
-from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc8628 import (
     DEVICE_CODE_GRANT_TYPE,
     DeviceAuthorizationEndpoint,
     DeviceCodeGrant,
 )
+from flask import request as incoming
 
-from orchestrator.errors import UserError
-from orchestrator.identity.files import read_private, write_private
+from orchestrator.identity.issuer_exchange import EXCHANGE_GRANT, exchange_grant
+from orchestrator.identity.issuer_refresh import (
+    Clock,
+    RefreshTokens,
+    refresh_grant,
+    remember,
+    revocation,
+)
 
 ACCESS_SECONDS = 3600
-REFRESH_SECONDS = 30 * 86400
 DEVICE_SECONDS = 600
 DEVICE_INTERVAL = 1
-SCOPES = frozenset({"offline_access"})  # not openid: there are no ID tokens
+# Not openid: there are no ID tokens.  The others are what HTCondor reads in a SciToken.
+SCOPES = frozenset(
+    {"offline_access", "condor:/READ", "condor:/ADVERTISE_STARTD", "condor:/ADVERTISE_MASTER"}
+)
 _MAXIMUM_DEVICES = 100
-_MAXIMUM_REFRESH_TOKENS = 1000
 _LOOPBACK = re.compile(r"http://127\.0\.0\.1:[0-9]{1,5}/callback")
-_EVERY_METHOD = ["client_secret_basic", "client_secret_post", "none"]
-
-Clock = Callable[[], float]
+_AUDIENCE = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -174,77 +175,6 @@ class Devices:
         return before is not None and 0 <= now - before < DEVICE_INTERVAL / 2
 
 
-@dataclass(frozen=True)
-class RefreshToken:
-    """What a refresh token stands for; the token itself is not kept."""
-
-    digest: str = field(repr=False)
-    client_id: str
-    subject: str
-    scope: str
-    expires_at: float
-
-    def check_client(self, client: Client) -> bool:
-        return client.client_id == self.client_id
-
-    def get_scope(self) -> str:
-        return self.scope
-
-
-class RefreshTokens:
-    """The refresh tokens in force, in a private file.
-
-    They are not rotated: a client that dies between our answer and its own disk would be logged
-    out, and everything here stays on one machine anyway.
-    """
-
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._tokens: dict[str, RefreshToken] = {}
-        if path.exists():
-            self._tokens = {entry.digest: entry for entry in _read_refresh_tokens(path)}
-
-    def add(self, token: str, client_id: str, subject: str, scope: str) -> None:
-        expires_at = self._clock() + REFRESH_SECONDS
-        entry = RefreshToken(_digest(token), client_id, subject, scope, expires_at)
-        with self._lock:
-            self._keep([*self._tokens.values(), entry])
-
-    def find(self, token: str) -> RefreshToken | None:
-        found = self._tokens.get(_digest(token))
-        return found if found and found.expires_at > self._clock() else None
-
-    def revoke(self, entry: RefreshToken) -> None:
-        with self._lock:
-            self._keep(one for one in self._tokens.values() if one.digest != entry.digest)
-
-    def _keep(self, entries: Iterable[RefreshToken]) -> None:
-        live = [entry for entry in entries if entry.expires_at > self._clock()]
-        live = live[-_MAXIMUM_REFRESH_TOKENS:]
-        write_private(self._path, json.dumps([asdict(entry) for entry in live]))
-        self._tokens = {entry.digest: entry for entry in live}
-
-
-def _read_refresh_tokens(path: Path) -> list[RefreshToken]:
-    try:
-        entries = json.loads(read_private(path))
-        if isinstance(entries, list):
-            return [RefreshToken(**entry) for entry in entries]
-    except (ValueError, TypeError):
-        pass
-    raise UserError(
-        f"The file of refresh tokens {path} cannot be read.",
-        attempt="remove it: all who are logged in log in again when their hour is over",
-        code="secret-file",
-    )
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
 class _Answer(dict[str, Any]):
     """A token response; Authlib logs these at debug level, and logs must not hold tokens."""
 
@@ -257,30 +187,41 @@ class _Generator(BearerTokenGenerator):  # type: ignore[misc]
         return _Answer(super().generate(*arguments, **named))
 
 
+class Minter(Protocol):
+    """Makes access tokens; None as an audience is the issuer's own server."""
+
+    def mint(
+        self, subject: str, client_id: str, scope: str, *, audience: str | None = None
+    ) -> str: ...
+
+    def claims(self, token: str) -> Mapping[str, Any] | None:
+        """Those of a token that it made, for its own server, and that is good; else None."""
+        ...
+
+
 def authorization_server(
     clients: dict[str, Client],
     devices: Devices,
     refresh_tokens: RefreshTokens,
-    mint: Callable[[str, str, str], str],
+    minter: Minter,
     verification_uri: str,
 ) -> AuthorizationServer:
-    """Authlib's server for device flow, refresh, client credentials and revocation.
+    """Authlib's server for device flow, refresh, exchange, client credentials and revocation.
 
-    ``mint(subject, client id, scope)`` makes the access tokens.
+    ``minter`` makes the access tokens, and knows those that it made.
     """
 
     def access_token(client: Client, grant_type: str, user: User | None, scope: str) -> str:
         # A colon cannot be in a user's name, so nobody can log in as a client.
         subject = user.name if user else f"client:{client.client_id}"
-        return mint(subject, client.client_id, scope)
+        audience = incoming.form.get("audience", "")
+        meant_for = audience if _AUDIENCE.fullmatch(audience) else None
+        return minter.mint(subject, client.client_id, scope, audience=meant_for)
 
-    def remember(token: dict[str, Any], request: Any) -> None:
-        if "refresh_token" in token:
-            scope = token.get("scope", "")
-            client_id, subject = request.client.client_id, request.user.name
-            refresh_tokens.add(token["refresh_token"], client_id, subject, scope)
-
-    server = AuthorizationServer(query_client=clients.get, save_token=remember)
+    server = AuthorizationServer(
+        query_client=clients.get,
+        save_token=lambda token, request: remember(refresh_tokens, token, request),
+    )
     server.register_token_generator(
         "default",
         _Generator(
@@ -290,10 +231,11 @@ def authorization_server(
         ),
     )
     server.register_grant(_device_grant(devices))
-    server.register_grant(_refresh_grant(refresh_tokens))
+    server.register_grant(refresh_grant(refresh_tokens, User))
+    server.register_grant(exchange_grant(minter.claims, User))
     server.register_grant(_ClientCredentials)
     server.register_endpoint(_device_endpoint(devices, verification_uri))
-    server.register_endpoint(_revocation(refresh_tokens))
+    server.register_endpoint(revocation(refresh_tokens))
     return server
 
 
@@ -317,22 +259,6 @@ def _device_grant(devices: Devices) -> type[Any]:
     return DeviceGrant
 
 
-def _refresh_grant(tokens: RefreshTokens) -> type[Any]:
-    class RefreshGrant(grants.RefreshTokenGrant):  # type: ignore[misc]
-        TOKEN_ENDPOINT_AUTH_METHODS = _EVERY_METHOD
-
-        def authenticate_refresh_token(self, refresh_token: str) -> RefreshToken | None:
-            return tokens.find(refresh_token)
-
-        def authenticate_user(self, refresh_token: RefreshToken) -> User:
-            return User(refresh_token.subject)
-
-        def revoke_old_credential(self, refresh_token: RefreshToken) -> None:
-            """It stays in force; see :class:`RefreshTokens`."""
-
-    return RefreshGrant
-
-
 def _device_endpoint(devices: Devices, uri: str) -> type[Any]:
     class DeviceEndpoint(DeviceAuthorizationEndpoint):  # type: ignore[misc]
         EXPIRES_IN = DEVICE_SECONDS
@@ -349,18 +275,6 @@ def _device_endpoint(devices: Devices, uri: str) -> type[Any]:
     return DeviceEndpoint
 
 
-def _revocation(tokens: RefreshTokens) -> type[Any]:
-    class Revocation(RevocationEndpoint):  # type: ignore[misc]
-        CLIENT_AUTH_METHODS = _EVERY_METHOD
-
-        def query_token(self, token: str, hint: str | None) -> RefreshToken | None:
-            return tokens.find(token)
-
-        def revoke_token(self, token: RefreshToken, request: Any) -> None:
-            tokens.revoke(token)
-
-    return Revocation
-
-
 PUBLIC_GRANTS = frozenset({DEVICE_CODE_GRANT_TYPE, "authorization_code", "refresh_token"})
 CONFIDENTIAL_GRANTS = frozenset({"client_credentials"})
+SERVER_GRANTS = frozenset({EXCHANGE_GRANT, "refresh_token"})

@@ -10,18 +10,28 @@ from __future__ import annotations
 
 import base64
 import binascii
+import copy
 import json
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import jwt
 
 from orchestrator.errors import UserError
 from orchestrator.identity import endpoints
-from orchestrator.identity.claims import Caller, Fault, Refused, entitled, read_claims, shown
+from orchestrator.identity.claims import (
+    Caller,
+    Fault,
+    Refused,
+    entitled,
+    read_claims,
+    read_id_claims,
+    shown,
+)
 from orchestrator.identity.endpoints import Ask, IssuerAway, is_safe_url
 from orchestrator.identity.enrichment import Enricher
 from orchestrator.identity.keys import PAUSE_SECONDS, KeySource, RemoteKeys
@@ -130,18 +140,36 @@ class TokenValidator:
 
         Raises :class:`Unauthenticated` or :class:`IssuerUnavailable`; both are logged here.
         """
-        try:
-            return self._validate(authorization)
-        except Refused as refused:
-            if refused.fault is not Fault.MISSING:
-                log.info("token refused: %s", refused.detail)
-            raise Unauthenticated(refused.fault, refused.detail) from None
-        except IssuerUnavailable as error:
-            log.warning("issuer away: %s", error.detail)
-            raise
+        with _told():
+            token = _bearer(authorization)
+            issuer, claims = self._signed(token)
+            return self._complete(token, issuer, claims)
 
-    def _validate(self, authorization: str | None) -> Caller:
-        token = _bearer(authorization)
+    def subject_of(self, id_token: str, issuer: Issuer, client_id: str, nonce: str) -> str:
+        """The subject of an ID token that ``issuer`` made for ``client_id`` in answer to ``nonce``.
+
+        It says who signed in and opens nothing: as a bearer token it is refused.  Raises as
+        :meth:`validate` does.
+        """
+        with _told():
+            signer, claims = self._signed(_compact(id_token))
+            if signer.issuer != issuer.issuer:
+                raise Refused(f"the ID token is of {signer.name}, not of {issuer.name}")
+            return read_id_claims(claims, issuer, client_id, nonce, self._now())
+
+    def meant_for(self, audience: str) -> TokenValidator:
+        """The same issuers and keys, for tokens that are to be shown to somebody else; nothing is
+        asked about those."""
+        made = copy.copy(self)
+        made._enrichers = {}
+        made._trusted = {
+            name: (issuer.model_copy(update={"audiences": (audience,)}), source)
+            for name, (issuer, source) in self._trusted.items()
+        }
+        return made
+
+    def _signed(self, token: str) -> tuple[Issuer, dict[str, Any]]:
+        """The issuer of ``token`` and its claims, once its signature has held."""
         header, claims = _open(token)
         name = claims.get("iss")
         known = self._trusted.get(name) if isinstance(name, str) else None
@@ -160,7 +188,7 @@ class TokenValidator:
         except (jwt.PyJWTError, ValueError, TypeError) as error:
             detail = f"{type(error).__name__} with key {shown(kid)} of {issuer.name}"
             raise Refused(detail) from None
-        return self._complete(token, issuer, claims)
+        return issuer, claims
 
     def _complete(self, token: str, issuer: Issuer, claims: Mapping[str, Any]) -> Caller:
         caller, told = read_claims(claims, issuer, self._now())
@@ -171,6 +199,20 @@ class TokenValidator:
             return entitled(caller, enricher.complete(token, caller, told))
         except IssuerAway as error:
             raise IssuerUnavailable(issuer, f"{issuer.name}: {error}") from None
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The log learns why a token is refused, its bearer no more than that it is."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.fault is not Fault.MISSING:
+            log.info("token refused: %s", refused.detail)
+        raise Unauthenticated(refused.fault, refused.detail) from None
+    except IssuerUnavailable as error:
+        log.warning("issuer away: %s", error.detail)
+        raise
 
 
 def _configuration(issuer: Issuer, why: str) -> UserError:
@@ -195,7 +237,11 @@ def _bearer(authorization: str | None) -> str:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         raise Refused("the Authorization header has another scheme", Fault.MISSING)
-    if not _COMPACT.fullmatch(token):
+    return _compact(token)
+
+
+def _compact(token: str) -> str:
+    if len(token) > MAXIMUM_TOKEN or not _COMPACT.fullmatch(token):
         raise Refused("it is not a signed JWT in compact form")
     return token
 

@@ -28,7 +28,14 @@ from orchestrator.model.identifiers import (
     Principal,
     SiteName,
 )
-from orchestrator.model.secret import Sealed, SecretEntry, SecretPlace
+from orchestrator.model.secret import (
+    KeptLogin,
+    LoginState,
+    Sealed,
+    SecretEntry,
+    SecretPlace,
+    TokenWanted,
+)
 from orchestrator.model.seen import (
     Demand,
     Freshness,
@@ -100,6 +107,8 @@ __all__ = [
     "JobId",
     "JobShape",
     "Join",
+    "KeptLogin",
+    "LoginState",
     "Machine",
     "Node",
     "NodeGroup",
@@ -131,6 +140,7 @@ __all__ = [
     "Sight",
     "SiteName",
     "Token",
+    "TokenWanted",
     "Use",
     "UserData",
     "VacuumPolicy",

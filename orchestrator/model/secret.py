@@ -1,8 +1,10 @@
-"""Secrets as the store holds them: where each belongs, and its sealed content."""
+"""Secrets as the store holds them: where each belongs, and its sealed content; and logins that are
+kept of people, whose refresh tokens are among those secrets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from orchestrator.model.identifiers import Principal
 
@@ -50,3 +52,36 @@ class SecretEntry:
     fingerprint: str
     created_at: float
     used_at: float | None = None
+
+
+@dataclass(frozen=True)
+class TokenWanted:
+    """An access token of a person that something needs: for whom it is meant, and its scopes."""
+
+    audience: str
+    scope: str = ""
+
+
+class LoginState(StrEnum):
+    """What is known of a login that is kept of a person."""
+
+    GOOD = "good"
+    ENDED = "ended"  # only the person can mend it
+    REFUSED = "refused"  # the issuer does not renew it; only an administrator can mend it
+
+
+@dataclass(frozen=True)
+class KeptLogin:
+    """A login that the server keeps of ``person``, without its refresh token.
+
+    ``why`` is safe to show.  ``renewed_at`` is when the issuer last gave a token for it;
+    ``ends_at`` is None where the issuer does not say.  ``version`` grows with each write.
+    """
+
+    person: Principal
+    state: LoginState
+    since: float
+    renewed_at: float
+    ends_at: float | None = None
+    why: str = ""
+    version: int = 0

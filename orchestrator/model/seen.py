@@ -230,4 +230,5 @@ class Seen:
     deletes: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
     renewals: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
     credential_seconds: Mapping[PoolName, float] = field(default_factory=dict)  # their lifetimes
+    unjoinable: Mapping[PoolName, Reason] = field(default_factory=dict)  # by anything, now
     revoked: frozenset[PoolName] = frozenset()  # pools that forgot the deployment's credentials

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator.settings.secrets import Secrets
 
-POOL_OPTIONS = ("join_token_file",)
+POOL_OPTIONS = ("join_token_file", "join_with", "join_audience", "join_scope")
 ON_THIS_MACHINE = ("local", "simulated")
 
 
@@ -157,6 +157,21 @@ class Pool(_Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _is_joined_in_one_way(self) -> Pool:
+        if "join_with" not in self.options:
+            return self
+        at = {"at": ("options", "join_with")}
+        if self.options["join_with"] != "owner":
+            raise PydanticCustomError("join_with", "there is only: owner", at)
+        if self.signing_key_directory or "join_token_file" in self.options:
+            raise PydanticCustomError("join_with", "the pool is joined with something else", at)
+        if not isinstance(self.options.get("join_audience"), str):
+            raise PydanticCustomError(
+                "join_with", "needs join_audience, for which the tokens are meant", at
+            )
+        return self
+
 
 class Issuer(_Section):
     """An OpenID Connect issuer whose access tokens are accepted."""
@@ -187,6 +202,36 @@ class Issuer(_Section):
         None, description="The file with that client's secret (mode 0600)."
     )
     client_id: str = Field("vacuo-cli", description="The public client that `vacuo login` uses.")
+    web_client_id: str | None = Field(
+        None, description="The client of sign-in by browser; absent: there is none."
+    )
+    web_client_secret_file: Path | None = Field(
+        None, description="The file with that client's secret (mode 0600); absent: it is public."
+    )
+    web_scopes: tuple[str, ...] = Field(
+        ("openid",), min_length=1, description="What is asked for when somebody signs in so."
+    )
+    delegation: Literal["none", "login", "exchange"] = Field(
+        "none",
+        description="How the server gets logins of people for what their deployments need later: "
+        "not at all, by `vacuo credentials renew`, or also by token exchange.",
+    )
+    delegation_client_id: str | None = Field(
+        None, description="exchange: the confidential client of this server."
+    )
+    delegation_secret_file: Path | None = Field(
+        None, description="exchange: the file with that client's secret (mode 0600)."
+    )
+
+    @model_validator(mode="after")
+    def _may_exchange(self) -> Issuer:
+        if self.delegation == "exchange" and not (
+            self.delegation_client_id and self.delegation_secret_file
+        ):
+            raise PydanticCustomError(
+                "delegation", "exchange needs a client's id and the file of its secret"
+            )
+        return self
 
     @model_validator(mode="after")
     def _may_introspect(self) -> Issuer:
@@ -222,6 +267,9 @@ class Limits(_Section):
     )
     drain_seconds: float = Field(3600.0, ge=0, description="How long running jobs may take to end.")
     poll_seconds: float = Field(0.5, gt=0, description="Between two looks at a pool's queue.")
+    logins_per_minute: int = Field(
+        60, ge=1, description="Steps of signing in by browser, from one address."
+    )
 
 
 class Imports(_Section):

@@ -254,7 +254,8 @@ def test_files_are_for_their_owner_alone(world: World) -> None:
     directory = world.settings.data_directory / "issuer"
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     files = list(directory.iterdir())
-    assert {file.name for file in files} == {"key.json", "client.json", "refresh.json"}
+    names = {"key.json", "client.json", "refresh.json", "server-secret"}
+    assert {file.name for file in files} == names
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
