@@ -19,7 +19,8 @@ from orchestrator.api.requests import (
 )
 from orchestrator.api.specification import operation
 from orchestrator.control.service import Orchestrator, Submission
-from orchestrator.identity.policy import Access, allowances, group_path, share
+from orchestrator.identity.limits import allowances
+from orchestrator.identity.policy import Access, group_path, share
 from orchestrator.model import Deployment, NodeName, Principal
 
 blueprint = Blueprint("deployments", __name__)

@@ -55,6 +55,7 @@ class _Wanted:
             since=since,
             limit=limit,
             node=NodeName(self.query.node) if self.query.node is not None else None,
+            kinds=(self.query.kind,) if self.query.kind else (),
             failed=True if self.query.failed else None,
         )
 
@@ -95,6 +96,20 @@ def get_events(id: str, query: models.EventsQuery) -> models.Events | Response:
 def list_events(query: models.EventsQuery) -> models.Events | Response:
     """What happened to all deployments that one may see."""
     return _answer(query, None)
+
+
+@operation(blueprint, "GET", "/audits", Access.AUDIT, answers={200: models.Audits})
+def list_audits(query: models.AuditsQuery) -> models.Audits:
+    """The chain of audits as it is stored, for whoever wants to check it: orchestrator.audits."""
+    links, written = services().orchestrator.repository.audits(query.since, query.limit)
+    return models.Audits(
+        links=[
+            models.AuditLink(sequence=link.sequence, record=link.record, hash=link.hash)
+            for link in links
+        ],
+        last=links[-1].sequence if links else query.since,
+        written=written,
+    )
 
 
 def _answer(query: models.EventsQuery, of: Deployment | None) -> models.Events | Response:

@@ -11,7 +11,8 @@ from orchestrator.api import models, present
 from orchestrator.api.requests import orchestrator, services, standing
 from orchestrator.api.specification import operation
 from orchestrator.identity.access import Together
-from orchestrator.identity.policy import Access, Standing, grants, group_limits, is_in
+from orchestrator.identity.limits import group_limits
+from orchestrator.identity.policy import Access, Standing, grants, is_in
 from orchestrator.model import Account
 
 blueprint = Blueprint("whoami", __name__)

@@ -1,4 +1,4 @@
-"""``logs`` and ``events``: what happened, once or as it happens."""
+"""``logs``: what happened on hosts, once or as it happens."""
 
 from __future__ import annotations
 
@@ -62,46 +62,16 @@ def logs(
         if fits(event):
             tail.append(event)
     for event in tail:
-        _print(current, event, log_line(event))
+        print_event(current, event, log_line(event))
     if follow:
         resume = f"vacuo logs {name or found['uuid'][:8]} --follow"
         for event in endless(current, f"{path}/events", last, resume, **kept):
             if fits(event):
-                _print(current, event, log_line(event))
+                print_event(current, event, log_line(event))
         return
     if not tail:
         current.say("Nothing failed." if failed else "The log is empty.")
     current.next(f"vacuo explain {name or found['uuid'][:8]}")
-
-
-def events(
-    context: typer.Context,
-    given: options.Deployment = None,
-    follow: options.Follow = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="The last so many.")] = 200,
-    since: Annotated[int, typer.Option(min=0, help="Only what follows this event.")] = 0,
-) -> None:
-    """Show who did what, and why.
-
-    Of all your deployments where none is named.
-    """
-    current = session.of(context)
-    path = "/events"
-    if given is not None:
-        path = f"/deployments/{segment(resolve.deployment(current.api, given)['uuid'])}/events"
-    last = since
-    tail: deque[Json] = deque(maxlen=lines)
-    for event in current.api.events(path, since):
-        last = event["sequence"]
-        tail.append(event)
-    for event in tail:
-        _print(current, event, event_line(event))
-    if follow:
-        resume = f"vacuo events {given or ''} --follow".replace("  ", " ")
-        for event in endless(current, path, last, resume):
-            _print(current, event, event_line(event))
-        return
-    current.next("vacuo events --follow")
 
 
 def endless(current: Session, path: str, since: int, resume: str, **query: Any) -> Iterator[Json]:
@@ -143,21 +113,8 @@ def log_line(event: Json) -> Text:
     )
 
 
-def event_line(event: Json) -> Text:
-    """Sequence, time, actor, what it is about, message, code, correlation."""
-    about = event.get("node") or str(event.get("deployment") or "")[:8]
-    tail = " ".join(part for part in (event.get("code"), event.get("correlation")) if part)
-    return Text.assemble(
-        (f"{event['sequence']:>6} {event['at']} ", "dim"),
-        f"{render.one_line(event['actor'])} {event['kind']} ",
-        (render.one_line(about), "bold"),
-        " ",
-        (render.one_line(event["message"]), "red" if event.get("failed") else ""),
-        (f"  [{render.one_line(tail)}]" if tail else "", "dim"),
-    )
-
-
-def _print(current: Session, event: Json, line: Text) -> None:
+def print_event(current: Session, event: Json, line: Text) -> None:
+    """One event in the form that was asked for; ``line`` is how people read it."""
     if current.output is Output.JSON:
         current.document("event", event, compact=True)
     elif current.output is Output.NAME:

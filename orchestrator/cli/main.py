@@ -16,6 +16,7 @@ from orchestrator.cli import (
     credentials,
     deployments,
     doctor,
+    events,
     exitcodes,
     explain,
     image,
@@ -173,7 +174,7 @@ app.command("validate")(validate.validate)
 app.command("schema")(schema.schema)
 app.command("explain")(explain.explain)
 app.command("logs")(logs.logs)
-app.command("events")(logs.events)
+app.command("events")(events.events)
 app.command("ssh")(ssh.ssh)
 app.command("list")(deployments.list_)
 app.command("show")(deployments.show)

@@ -63,34 +63,6 @@ def config_(
     current.next("vacuo server start")
 
 
-@app.command("audit")
-def verify_audit(
-    context: typer.Context,
-    config: Configuration = None,
-    known: Annotated[
-        str, typer.Option("--known", help="A hash that an earlier look gave: it has to be there.")
-    ] = "",
-) -> None:
-    """Look through the audits of the server's database: is one removed, changed or moved?"""
-    current = session.of(context)
-    _, effective = _effective(config or context.meta.get("vacuo.config"))
-    from orchestrator.api.server import verify_audits
-
-    found = verify_audits(effective, known)
-    if not found.whole:
-        place = f" at event {found.broken_at}" if found.broken_at is not None else ""
-        raise UserError(
-            f"The audits are not as they were written{place}.",
-            found.problem,
-            f"compare with a backup; {found.lines} audits before are as they were written",
-            code="audit-broken",
-        )
-    shown = {"lines": found.lines, "head": found.head}
-    text = f"{found.lines} audits, as they were written; the last has the hash {found.head}"
-    current.emit("audit", shown, [Text(text)])
-    current.next(f"keep the hash elsewhere; later: vacuo server audit --known {found.head}")
-
-
 @app.command("rotate-key")
 def rotate_key(context: typer.Context, config: Configuration = None) -> None:
     """Make a new master key and seal all stored secrets with it; the server may run meanwhile."""

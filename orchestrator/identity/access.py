@@ -12,7 +12,7 @@ import stat
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -59,6 +59,19 @@ class Each(Together):
     """What one person may have, and how often they may ask."""
 
     requests_per_minute: Annotated[int | None, Field(ge=1, strict=True)] = None
+
+
+Limits = TypeVar("Limits", bound=Together)
+
+
+def most(kind: type[Limits], found: list[Limits]) -> Limits:
+    """Field by field the largest; no limit is larger than any."""
+
+    def largest(field: str) -> int | None:
+        values = [getattr(limits, field) for limits in found]
+        return None if None in values else max(values)
+
+    return kind(**{field: largest(field) for field in kind.model_fields})
 
 
 class Rule(_Part):

@@ -20,13 +20,13 @@ from enum import Enum, StrEnum
 from typing import Any, Protocol, TypeVar
 
 from orchestrator.errors import Forbidden, NotFound
-from orchestrator.identity.access import Each, Role, Rule, Rules, Together
+from orchestrator.identity.access import Each, Role, Rule, Rules, most
 from orchestrator.identity.claims import Caller
-from orchestrator.model import Account, Allowance, Principal, Sight
+from orchestrator.model import Principal, Sight
 
 
 class Right(StrEnum):
-    """What may be done; all but CREATE with one deployment."""
+    """What may be done; all but CREATE and AUDIT with one deployment."""
 
     CREATE = "create"
     SEE = "see"
@@ -34,6 +34,7 @@ class Right(StrEnum):
     DELETE = "delete"
     DRAIN = "drain"
     SECRETS = "secrets"  # how to log in to hosts, and whatever is kept secret
+    AUDIT = "audit"  # to read on record who did what, and the hashes of that
 
 
 class Access(Enum):
@@ -48,6 +49,7 @@ class Access(Enum):
     CHANGE = "whoever may change it"
     DELETE = "whoever may delete it"
     SECRETS = "whoever may have its secrets"
+    AUDIT = "whoever may read the audits of everybody"
     NODE_CREDENTIAL = "a node that shows its one-time credential"
     NODE = "a node that shows the secret it enrolled with"
     NODE_RUN = "a node that shows the reporting credential of its run"
@@ -80,16 +82,18 @@ _RIGHTS = {
     Access.CHANGE: Right.CHANGE,
     Access.DELETE: Right.DELETE,
     Access.SECRETS: Right.SECRETS,
+    Access.AUDIT: Right.AUDIT,
 }
 
 # --- the table ----------------------------------------------------------------------------------
 
-OWNER = frozenset(Right) - {Right.CREATE}
+OF_NO_DEPLOYMENT = frozenset({Right.CREATE, Right.AUDIT})
+OWNER = frozenset(Right) - OF_NO_DEPLOYMENT
 MEMBER = frozenset({Right.SEE, Right.CHANGE, Right.DELETE, Right.DRAIN})
 OF_ROLE: Mapping[Role, frozenset[Right]] = {
     Role.ADMINISTRATOR: frozenset(Right),
     Role.OPERATOR: frozenset({Right.SEE, Right.DELETE, Right.DRAIN}),
-    Role.AUDITOR: frozenset({Right.SEE}),
+    Role.AUDITOR: frozenset({Right.SEE, Right.AUDIT}),
     Role.USER: frozenset(),  # with the deployments of others
 }
 CREATORS = frozenset({Role.ADMINISTRATOR, Role.USER})
@@ -100,6 +104,7 @@ SCOPES: Mapping[Right, str] = {
     Right.DELETE: "compute.cancel",
     Right.DRAIN: "compute.cancel",
     Right.SECRETS: "compute.modify",  # who gets into hosts can change them
+    Right.AUDIT: "compute.read",
 }
 
 
@@ -159,7 +164,7 @@ class Standing:
         rules = [rule for rule in self.rules if rule.role is Role.USER]
         if not rules or Role.ADMINISTRATOR in self.roles:
             return Each()
-        return _most(Each, [rule.each or Each() for rule in rules])
+        return most(Each, [rule.each or Each() for rule in rules])
 
     @property
     def sight(self) -> Sight:
@@ -197,19 +202,6 @@ def is_in(groups: Iterable[str], group: str) -> bool:
 def _with_those_above(group: str) -> set[str]:
     parts = group.split("/")
     return {"/".join(parts[:n]) for n in range(2, len(parts) + 1)}
-
-
-Limits = TypeVar("Limits", bound=Together)
-
-
-def _most(kind: type[Limits], found: list[Limits]) -> Limits:
-    """Field by field the largest; no limit is larger than any."""
-
-    def most(field: str) -> int | None:
-        values = [getattr(limits, field) for limits in found]
-        return None if None in values else max(values)
-
-    return kind(**{field: most(field) for field in kind.model_fields})
 
 
 # --- routes -------------------------------------------------------------------------------------
@@ -268,6 +260,16 @@ def admit(who: Standing, right: Right) -> None:
             f"You are {_listed(who.roles)} here, and no user.",
             "vacuo whoami, and show it to the administrator of the server",
         )
+    if right is Right.AUDIT and right not in _of_roles(who):
+        raise Forbidden(
+            "You may not read the audits of this server.",
+            f"You are {_listed(who.roles)} here, and no auditor.",
+            "vacuo events shows what happened to the deployments that you may see",
+        )
+
+
+def _of_roles(who: Standing) -> frozenset[Right]:
+    return frozenset[Right]().union(*(OF_ROLE[role] for role in who.roles))
 
 
 def _in_scope(caller: Caller, right: Right) -> bool:
@@ -282,7 +284,7 @@ def granted(who: Standing, thing: Shared) -> frozenset[Right]:
     """What ``who`` may do with ``thing``, whatever the scopes of the token they came with."""
     if not who.roles:
         return frozenset()
-    found = frozenset[Right]().union(*(OF_ROLE[role] for role in who.roles))
+    found = _of_roles(who)
     if who.caller.principal == thing.owner:
         found |= OWNER
     if (
@@ -291,16 +293,16 @@ def granted(who: Standing, thing: Shared) -> frozenset[Right]:
         and is_in(who.caller.groups, thing.user_group)
     ):
         found |= MEMBER
-    return found - {Right.CREATE}
+    return found - OF_NO_DEPLOYMENT
 
 
 def grants(who: Standing) -> Grants:
     """What ``who`` may do at all, for them to read; :func:`allowed` decides."""
     if not who.roles:
         return Grants(frozenset(), frozenset(), frozenset())
-    others = frozenset[Right]().union(*(OF_ROLE[role] for role in who.roles)) - {Right.CREATE}
+    others = _of_roles(who) - {Right.CREATE}
     create = {Right.CREATE} if who.roles & CREATORS else set()
-    shared = others | MEMBER if who.caller.groups else others
+    shared = (others | MEMBER if who.caller.groups else others) - OF_NO_DEPLOYMENT
     good = {right for right in Right if _in_scope(who.caller, right)}
     return Grants((OWNER | create) & good, shared & good, others & good)
 
@@ -330,6 +332,7 @@ _VERBS = {
     Right.DELETE: "delete",
     Right.DRAIN: "drain hosts of",
     Right.SECRETS: "log in to hosts of, or see secrets of,",
+    Right.AUDIT: "read the audits of",
 }
 
 
@@ -362,39 +365,3 @@ def share(who: Standing, group: str | None, thing: Shared | None = None) -> str 
 def group_path(group: str) -> str:
     """``cms`` and ``/cms`` are one group."""
     return "/" + group.strip("/")
-
-
-# --- limits -------------------------------------------------------------------------------------
-
-
-def allowances(who: Standing, owner: Principal, group: str | None) -> tuple[Allowance, ...]:
-    """What a deployment of ``owner``, shared with ``group``, has to fit into if ``who`` makes or
-    changes it.  Whoever changes another's is held to their own limits, on the owner's account."""
-    if Role.ADMINISTRATOR in who.roles:
-        return ()
-    person = Account(owner.issuer, owner.subject)
-    found = [_allowance(person, who.each)]
-    if group is not None and owner.issuer == who.caller.principal.issuer:
-        found += [_allowance(*limits) for limits in group_limits(who) if _is_of(group, limits[0])]
-    return tuple(one for one in found if one != Allowance(one.account))
-
-
-def group_limits(who: Standing) -> tuple[tuple[Account, Together], ...]:
-    """The limits of groups of the caller's issuer; two for one group are the most generous."""
-    limits: dict[str, list[Together]] = {}
-    for rule in who.accounts:
-        for group in rule.groups:
-            limits.setdefault(group, []).append(rule.together or Together())
-    issuer = who.caller.principal.issuer
-    return tuple(
-        (Account(issuer, group=group), _most(Together, found))
-        for group, found in sorted(limits.items())
-    )
-
-
-def _is_of(group: str, account: Account) -> bool:
-    return account.group is not None and is_in([group], account.group)
-
-
-def _allowance(account: Account, limits: Together) -> Allowance:
-    return Allowance(account, limits.deployments, limits.nodes, limits.cores)

@@ -1,44 +1,22 @@
-"""The chain of audits: what shows that a line was removed, changed, added or moved afterwards.
+"""The hashes of audits beside the events: written with them, and read with them.
 
-The hash of each audit is over the hash before it and the audit itself as canonical JSON, its place
-in the order of events included.  Who can write the database can also write a new chain: the chain
-shows a change to whoever has noted one of its hashes earlier.
+What is hashed and how a chain is followed is in :mod:`orchestrator.audits`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, union, update
 
+from orchestrator.audits import BEGINNING, Link, Verification, Verifier, digest, record_of
 from orchestrator.model import EventKind
 from orchestrator.store.schema import audits, counters, events
 
-BEGINNING = "0" * 64
+__all__ = ["Verification", "chain", "links", "verify", "written"]
+
 _COLUMNS = tuple(column.name for column in events.columns)
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What looking through the chain found.
-
-    ``lines`` is how many audits there are and ``head`` the hash of the last; ``broken_at`` is the
-    sequence of the first that is not as it was written, ``problem`` what is the matter with it as a
-    sentence; None and empty where the chain is whole.
-    """
-
-    lines: int
-    head: str
-    broken_at: int | None = None
-    problem: str = ""
-
-    @property
-    def whole(self) -> bool:
-        return not self.problem
 
 
 def chain(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -55,7 +33,7 @@ def chain(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     hash_ = last or BEGINNING
     chained = []
     for row in new:
-        hash_ = digest(hash_, row)
+        hash_ = digest(hash_, _record(row))
         chained.append({"sequence": row["sequence"], "hash": hash_})
     connection.execute(insert(audits), chained)
     connection.execute(
@@ -65,50 +43,33 @@ def chain(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     )
 
 
-def digest(before: str, row: Mapping[str, Any]) -> str:
-    """SHA-256, in hexadecimal, of one audit and the hash before it."""
+def _record(row: Mapping[Any, Any]) -> str:
     content = {name: row[name] for name in _COLUMNS}
     if isinstance(row["at"], int):
         content["at"] = float(row["at"])  # as the database will give it back
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
+    return record_of(content)
 
 
 def verify(connection: Connection, known: str = "") -> Verification:
-    """Look through the whole chain.  ``known`` is a hash that was noted earlier: it has to be in
-    it, else what was there then has been replaced."""
-    lines, head, seen = 0, BEGINNING, not known
-    for sequence, event, hash_ in _lines(connection):
-        problem = _problem(event, hash_, head)
-        if problem:
-            return Verification(lines, head, sequence, problem)
-        lines, head = lines + 1, str(hash_)
-        seen = seen or head == known
-    written = connection.execute(
-        select(counters.c.value).where(counters.c.name == "audits")
-    ).scalar_one()
-    if lines != written:
-        problem = f"There are {lines} audits, and {written} were written: the last are not there."
-        return Verification(lines, head, None, problem)
-    if not seen:
-        return Verification(lines, head, None, "The hash that was noted is not in the chain.")
-    return Verification(lines, head)
+    """Look through the whole chain; ``known`` is a hash that was noted earlier."""
+    verifier = Verifier(known)
+    verifier.follow(links(connection))
+    return verifier.end(written(connection))
 
 
-def _problem(event: Mapping[str, Any] | None, hash_: str | None, head: str) -> str:
-    if event is None:
-        return "An audit was removed."
-    if hash_ is None:
-        return "An audit was added that the server did not write."
-    if digest(head, event) != hash_:
-        return "An audit, or its hash, was changed, or one before it removed with its hash."
-    return ""
+def written(connection: Connection) -> int:
+    """How many audits there ever were."""
+    query = select(counters.c.value).where(counters.c.name == "audits")
+    return int(connection.execute(query).scalar_one())
 
 
-def _lines(connection: Connection) -> Iterator[tuple[int, Mapping[str, Any] | None, str | None]]:
-    """Every sequence at which there is an audit or a hash, in order."""
+def links(connection: Connection, since: int = 0, limit: int | None = None) -> Iterator[Link]:
+    """Every sequence above ``since`` at which there is an audit or a hash, in order."""
     of_audits = events.c.kind == EventKind.AUDIT.value
-    places = union(select(events.c.sequence).where(of_audits), select(audits.c.sequence)).subquery()
+    places = union(
+        select(events.c.sequence).where(of_audits, events.c.sequence > since),
+        select(audits.c.sequence).where(audits.c.sequence > since),
+    ).subquery()
     query = (
         select(places.c.sequence.label("place"), events, audits.c.hash)
         .select_from(
@@ -117,8 +78,9 @@ def _lines(connection: Connection) -> Iterator[tuple[int, Mapping[str, Any] | No
             ).outerjoin(audits, audits.c.sequence == places.c.sequence)
         )
         .order_by(places.c.sequence)
+        .limit(limit)
     )
     for row in connection.execution_options(yield_per=1000).execute(query):
         values = row._mapping
-        event = {name: values[name] for name in _COLUMNS} if values["kind"] is not None else None
-        yield int(values["place"]), event, values["hash"]
+        record = _record(values) if values["kind"] is not None else None
+        yield Link(int(values["place"]), record, values["hash"])

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from api_world import ApiWorld
+from api_world import ApiWorld, submission
+from cli_server import Recorded, serving
 from typer.testing import CliRunner
 
+from orchestrator.cli import exitcodes
 from orchestrator.cli.main import app
-from orchestrator.model import Event, EventKind
+from orchestrator.control.service import Submission
+from orchestrator.model import Event, EventKind, Principal
 
 
 @pytest.fixture
@@ -67,7 +70,7 @@ def test_what_is_not_there_is_refused_to_nobody(api: ApiWorld) -> None:
 def verify(directory: Path, *words: str) -> Any:
     config = directory / "vacuo.yaml"
     config.write_text(yaml.safe_dump({"data_directory": str(directory)}))
-    command = ["server", "audit", "--config", str(config), "-o", "json", *words]
+    command = ["events", "--verify", "--offline", "--config", str(config), "-o", "json", *words]
     return CliRunner().invoke(app, command)
 
 
@@ -78,8 +81,8 @@ def test_the_command_names_the_audit_that_was_changed(api: ApiWorld, tmp_path: P
     assert whole.exit_code == 0, whole.output
     found = json.loads(whole.stdout)
     assert found["audit"]["lines"] == 3
-    assert verify(tmp_path, "--known", found["audit"]["head"]).exit_code == 0
-    assert verify(tmp_path, "--known", "f" * 64).exit_code != 0
+    assert verify(tmp_path, "--from-hash", found["audit"]["head"]).exit_code == 0
+    assert verify(tmp_path, "--from-hash", "f" * 64).exit_code != 0
     sequence = audits(api)[1].sequence
     connection = sqlite3.connect(tmp_path / "vacuo.db")
     with connection:
@@ -88,3 +91,96 @@ def test_the_command_names_the_audit_that_was_changed(api: ApiWorld, tmp_path: P
     broken = verify(tmp_path)
     assert broken.exit_code != 0
     assert f"event {sequence}" in broken.output
+
+
+# --- over the API: who verifies need not believe the server --------------------------------------
+
+AUDITOR = "rules:\n  - {role: auditor, issuer: development, subjects: [audit]}\n"
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Iterator[ApiWorld]:
+    (tmp_path / "data").mkdir()
+    made = ApiWorld(tmp_path / "data", access=AUDITOR)
+    owner = Principal(made.issuer.issuer.issuer, "alice")
+    for _ in range(5):
+        made.orchestrator.submit(owner, Submission(submission()["template"]))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server(audited: ApiWorld, tmp_path: Path) -> Iterator[Recorded]:
+    with serving(tmp_path, audited.app) as found:
+        found.environment["BEARER_TOKEN"] = audited.issuer.mint("audit")
+        yield found
+
+
+@pytest.fixture
+def _short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.cli.events._LINKS", 2)
+
+
+@pytest.mark.usefixtures("_short_pages")
+@pytest.mark.parametrize("known", [False, True])
+def test_an_auditor_verifies_the_chain_over_the_api(
+    audited: ApiWorld, server: Recorded, known: bool
+) -> None:
+    whole = server.run("events", "--verify", "-o", "json")
+    assert whole.exit_code == 0, whole.output
+    noted = json.loads(whole.stdout)["audit"]
+    assert noted["lines"] == len(audits(audited)) == 5
+    assert server.run("events", "--verify", "--from-hash", noted["head"]).exit_code == 0
+
+    connection = sqlite3.connect(audited.settings.data_directory / "vacuo.db")
+    with connection:
+        if known:  # a chain of their own, in place of the one that was
+            for table, condition in (("events", "kind = 'audit'"), ("audits", "1")):
+                connection.execute(f"DELETE FROM {table} WHERE {condition}")
+            connection.execute("UPDATE counters SET value = 0 WHERE name = 'audits'")
+        else:
+            sequence = audits(audited)[3].sequence
+            connection.execute("DELETE FROM events WHERE sequence = ?", (sequence,))
+            connection.execute("DELETE FROM audits WHERE sequence = ?", (sequence,))
+    connection.close()
+    words = ("--from-hash", noted["head"]) if known else ()
+    broken = server.run("events", "--verify", *words)
+    assert broken.exit_code != 0
+    told = "is not in the chain" if known else f"event {audits(audited)[3].sequence}"
+    assert told in broken.output
+
+
+def test_the_last_audit_cannot_be_left_out_either(audited: ApiWorld, server: Recorded) -> None:
+    connection = sqlite3.connect(audited.settings.data_directory / "vacuo.db")
+    with connection:
+        sequence = audits(audited)[-1].sequence
+        connection.execute("DELETE FROM events WHERE sequence = ?", (sequence,))
+        connection.execute("DELETE FROM audits WHERE sequence = ?", (sequence,))
+    connection.close()
+    broken = server.run("events", "--verify")
+    assert broken.exit_code != 0
+    assert "4 audits, and 5 were written" in broken.output
+
+
+def test_events_are_listed_by_kind(audited: ApiWorld, server: Recorded) -> None:
+    id = audited.repository.to_work_on()[0]
+    audited.passes(id, 3)
+    everything = server.run("events", "-o", "json").stdout.splitlines()
+    told = [json.loads(line)["event"] for line in everything]
+    assert {event["kind"] for event in told} > {"audit"}
+    chosen = server.run("events", "--kind", "audit", "-o", "json").stdout.splitlines()
+    assert [json.loads(line)["event"]["kind"] for line in chosen] == ["audit"] * 5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--verify", "--follow"),
+        ("--verify", "--kind", "node"),
+        ("--verify", "--config", "x.yaml"),
+        ("--from-hash", "f"),
+        ("--offline",),
+    ],
+)
+def test_what_does_not_go_together_is_refused(server: Recorded, words: tuple[str, ...]) -> None:
+    assert server.run("events", *words).exit_code == exitcodes.USAGE

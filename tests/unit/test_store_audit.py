@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from alembic import command
 
+from orchestrator.audits import BEGINNING
 from orchestrator.model import DeploymentId, Event, EventKind, NodeName
-from orchestrator.store.audit import BEGINNING
 from orchestrator.store.database import alembic_config, open_database
 from orchestrator.store.repository import Repository
 

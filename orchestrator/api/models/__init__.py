@@ -10,6 +10,8 @@ from orchestrator.api.models.credentials import (
     GroupQuery,
 )
 from orchestrator.api.models.deployments import (
+    AuditLink,
+    Audits,
     CreatedBy,
     Deployment,
     DeploymentList,
@@ -72,6 +74,7 @@ from orchestrator.api.models.server import (
     Whoami,
 )
 from orchestrator.api.models.submitted import (
+    AuditsQuery,
     DeletionQuery,
     DeploymentsQuery,
     EventsQuery,
@@ -97,6 +100,9 @@ __all__ = [
     "MAXIMUM_PAGE",
     "Amounts",
     "Answer",
+    "AuditLink",
+    "Audits",
+    "AuditsQuery",
     "Bundle",
     "Candidate",
     "Check",

@@ -66,6 +66,7 @@ class _DeploymentFields(Answer):
     reasons: list[Reason]
     status_reason_code: str | None
     forced: bool
+    version: int
     links: list[Link]
 
 
@@ -168,3 +169,15 @@ class Event(Answer):
 class Events(Answer):
     events: list[Event]
     last: int
+
+
+class AuditLink(Answer):
+    sequence: int
+    record: str | None
+    hash: str | None
+
+
+class Audits(Answer):
+    links: list[AuditLink]
+    last: int
+    written: int

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from orchestrator.api.models.wire import LARGEST, MAXIMUM_LINES, MAXIMUM_PAGE, Wire
-from orchestrator.model import DeploymentStatus
+from orchestrator.model import DeploymentStatus, EventKind
 
 
 def _callback(url: str) -> str:
@@ -96,8 +96,12 @@ class ExplainQuery(Wire):
     subject: str | None = Field(None, min_length=1, max_length=255)
 
 
-class EventsQuery(Wire):
+class AuditsQuery(Wire):
     since: int = Field(0, ge=0, le=LARGEST)
     limit: int = Field(1000, ge=1, le=MAXIMUM_LINES)
+
+
+class EventsQuery(AuditsQuery):
+    kind: EventKind | None = None
     node: str | None = Field(None, max_length=255)
     failed: bool = False

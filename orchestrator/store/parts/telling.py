@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.audits import Link, Verification
 from orchestrator.model import DeploymentId, Event, EventKind, NodeName, Sight
 from orchestrator.store import audit, journal, outbox
-from orchestrator.store.audit import Verification
 from orchestrator.store.outbox import Call
 from orchestrator.store.parts.base import Part
 
@@ -78,3 +78,9 @@ class Telling(Part):
         """Whether every audit is there as it was written; ``known`` is a hash noted earlier."""
         with self._database.read() as connection:
             return audit.verify(connection, known)
+
+    def audits(self, since: int, limit: int) -> tuple[Sequence[Link], int]:
+        """The first ``limit`` links of the chain of audits above ``since``, and how many audits
+        there ever were."""
+        with self._database.read() as connection:
+            return list(audit.links(connection, since, limit)), audit.written(connection)
