@@ -107,6 +107,7 @@ def listed(deployment: Deployment, nodes: Sequence[Node], base: str) -> models.L
         description=deployment.spec.description,
         reasons=[reason(why) for why in deployment.reasons],
         forced=deployment.forced,
+        version=deployment.generation,
         groups=[group(entry, nodes) for entry in deployment.spec.groups],
         links=[
             models.Link(rel="self", href=here),

@@ -188,7 +188,7 @@ def curl(request: httpx.Request, body: Json | None, public: bool) -> str:
     words = ["curl", "-X", request.method, shlex.quote(str(request.url))]
     if not public:
         words += ["-H", '"Authorization: Bearer $BEARER_TOKEN"']
-    for name in ("Accept", "Content-Type", "Idempotency-Key"):
+    for name in ("Accept", "Content-Type", "Idempotency-Key", "If-Match"):
         if name in request.headers:
             words += ["-H", shlex.quote(f"{name}: {request.headers[name]}")]
     if body is not None:

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from orchestrator.cli import completion, options, render, resolve, session, templates
+from orchestrator.cli.problems import Failure
 from orchestrator.cli.resolve import segment
 from orchestrator.cli.session import Session
 from orchestrator.cli.watch import Waiting, wait
@@ -45,6 +46,14 @@ def up(
             autocompletion=completion.deployments,
         ),
     ] = None,
+    if_version: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="With --update: only if it still has this version, as plan told.",
+        ),
+    ] = None,
     user_group: Annotated[
         str | None, typer.Option(help="The group of users that it is for; kept and shown.")
     ] = None,
@@ -60,6 +69,8 @@ def up(
 ) -> None:
     """Make a deployment, or change one with --update."""
     current = session.of(context)
+    if if_version is not None and update is None:
+        raise typer.BadParameter("It is for --update.", param_hint="--if-version")
     body = submission(template, parameters, pair)
     body |= {"userGroup": user_group} if user_group else {}
     body |= {"callback": callback} if callback else {}
@@ -68,9 +79,11 @@ def up(
         headers = {"Idempotency-Key": key} if key else {}
         made = current.api.send("POST", "/deployments", body, headers)
     else:
-        path = f"/deployments/{segment(resolve.deployment(current.api, update)['uuid'])}"
+        target = resolve.deployment(current.api, update)
+        path = f"/deployments/{segment(target['uuid'])}"
         since = last_sequence(current, path)
-        made = current.api.send("PUT", path, body)
+        version = target.get("version") if if_version is None else if_version
+        made = _changed(current, path, body, version)
     uuid = made["uuid"]
     if not wait_:
         _emit_one(current, made, [_headline(made)])
@@ -90,6 +103,18 @@ def up(
     _emit_one(current, made, [_headline(made), *_outputs(made)])
     _end_where_failed(made)
     current.next(f"vacuo status {uuid[:8]} --watch")
+
+
+def _changed(current: Session, path: str, body: Json, version: int | None) -> Json:
+    """Send the update, which is taken only while the deployment is still at ``version``."""
+    headers = {} if version is None else {"If-Match": f'"{version}"'}
+    try:
+        made: Json = current.api.send("PUT", path, body, headers)
+    except Failure as failure:
+        if failure.code == "changed-meanwhile":
+            failure.attempt = "see what your template changes now: vacuo plan TEMPLATE --update ID"
+        raise
+    return made
 
 
 def down(
@@ -226,6 +251,7 @@ def _details(found: Json, nodes: list[Json]) -> list[RenderableType]:
         ("owner", f"{owner.get('subject')}@{owner.get('issuer')}"),
         ("group of users", found.get("userGroup")),
         ("site", found.get("cloudProviderName")),
+        ("version", found.get("version")),
         ("created", f"{found['creationTime']} ({render.age(found['creationTime'])} ago)"),
         ("updated", f"{found['updateTime']} ({render.age(found['updateTime'])} ago)"),
     ):

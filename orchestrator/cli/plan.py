@@ -85,10 +85,13 @@ def _asked(
 ) -> tuple[Json, str]:
     """The plan, and the command that would follow it."""
     if update is not None:
-        uuid = resolve.deployment(current.api, update)["uuid"]
+        target = resolve.deployment(current.api, update)
+        uuid = target["uuid"]
         body = submission(subject or "-", file, pairs)
+        # Read before the plan: what comes in between makes the update fail, never pass unseen.
         found = current.api.send("POST", f"/deployments/{segment(uuid)}/plan", body)
-        return found, f"vacuo up {subject} --update {uuid[:8]} --wait"
+        only_if = f" --if-version {target['version']}" if "version" in target else ""
+        return found, f"vacuo up {subject} --update {uuid[:8]}{only_if} --wait"
     if subject is not None and is_template(subject):
         found = current.api.send("POST", "/plan", submission(subject, file, pairs))
         return found, f"vacuo up {subject} --wait"

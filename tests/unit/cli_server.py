@@ -92,6 +92,7 @@ def deployment(
         "description": "Worker nodes that come and go with the queue",
         "reasons": [reason()],
         "forced": False,
+        "version": 3,
         "groups": [group()],
         "links": [],
     } | changes

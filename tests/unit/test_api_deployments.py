@@ -206,7 +206,9 @@ def test_an_update_of_a_deployment_that_is_deleted_is_a_conflict(world):
 
 def test_an_update_with_the_etag_of_an_earlier_wish_is_refused(world):
     id = world.create()["uuid"]
-    tag = world.get(f"/deployments/{id}").headers["ETag"]
+    found = world.get(f"/deployments/{id}")
+    tag = found.headers["ETag"]
+    assert tag == f'"{found.json["version"]}"'
     first = world.send("PUT", f"/deployments/{id}", **{"If-Match": tag})
     assert first.status_code == 202
     late = world.send("PUT", f"/deployments/{id}", **{"If-Match": tag})

@@ -100,7 +100,17 @@ def test_the_life_of_a_deployment(server: Recorded, world: ApiWorld, template: s
 
     changed = server.run("plan", template, "--update", uuid)
     assert changed.exit_code in (exitcodes.OK, exitcodes.CHANGES), changed.output
-    ok(server, "up", template, "--update", uuid, "--wait", "--timeout", "60")
+    version = changed.stderr.partition("--if-version ")[2].split()[0]
+    of_the_plan = ("up", template, "--update", uuid, "--if-version", version)
+    ok(server, *of_the_plan, "--wait", "--timeout", "60")
+    late = server.run(*of_the_plan)
+    assert late.exit_code == exitcodes.ERROR
+    assert "changed by somebody else meanwhile" in late.stderr
+    assert "vacuo plan TEMPLATE --update ID" in late.stderr
+    assert (
+        json.loads(ok(server, "show", uuid, "-o", "json"))["deployment"]["version"]
+        == int(version) + 1
+    )
 
     gone = server.run("down", "--wait", "--timeout", "60")
     assert gone.exit_code == exitcodes.OK, gone.output

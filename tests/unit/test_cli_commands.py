@@ -266,6 +266,16 @@ def test_parameters_that_cannot_be_used_are_refused_before_anything_is_sent(
     assert server.requests("POST", "/deployments") == []
 
 
+def test_an_update_is_of_the_version_that_was_seen(server: Recorded, template: str) -> None:
+    assert server.run("up", template, "--update", ID).exit_code == exitcodes.OK
+    assert server.run("up", template, "--update", ID, "--if-version", "2").exit_code == exitcodes.OK
+    sent = server.requests("PUT", f"/deployments/{ID}")
+    assert [request.headers["If-Match"] for request in sent] == ['"3"', '"2"']
+    lone = server.run("up", template, "--if-version", "2")
+    assert lone.exit_code == exitcodes.USAGE
+    assert server.requests("POST", "/deployments") == []
+
+
 def test_a_deployment_is_named_by_a_prefix_that_only_it_has(server: Recorded) -> None:
     other = deployment(OTHER)
     server.answers["GET /deployments"] = listing(deployment(), other)
