@@ -126,8 +126,8 @@ class Unauthorised(PortError):
     """The credential is missing, wrong or expired; trying again with the same one is pointless."""
 
 
-class LoginEnded(Unauthorised):
-    """Only the person can help: the login that is kept of them has ended, or there is none.
+class LoginUnusable(Unauthorised):
+    """No token of a person can be had by the login that is kept of them, and waiting does not help.
 
     ``code`` is that of the reason that tells of it.
     """

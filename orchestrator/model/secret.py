@@ -65,6 +65,7 @@ class TokenWanted:
 class LoginState(StrEnum):
     """What is known of a login that is kept of a person."""
 
+    NONE = "none"  # there is none, or none yet
     GOOD = "good"
     ENDED = "ended"  # only the person can mend it
     REFUSED = "refused"  # the issuer does not renew it; only an administrator can mend it
@@ -74,8 +75,8 @@ class LoginState(StrEnum):
 class KeptLogin:
     """A login that the server keeps of ``person``, without its refresh token.
 
-    ``why`` is safe to show.  ``renewed_at`` is when the issuer last gave a token for it;
-    ``ends_at`` is None where the issuer does not say.  ``version`` grows with each write.
+    ``why`` is safe to show.  ``since`` is when it was got, ``renewed_at`` when the issuer last gave
+    a token for it; ``ends_at`` is None where the issuer does not say.
     """
 
     person: Principal
@@ -84,4 +85,3 @@ class KeptLogin:
     renewed_at: float
     ends_at: float | None = None
     why: str = ""
-    version: int = 0

@@ -275,7 +275,7 @@ def settle(
         news["reasons"] = verdict.reasons
     if news:
         _write(connection, id, news)
-    if "status" in news:
+    if news.keys() & {"status", "status_reason"}:
         outbox.owe(connection, before, replace(before, **news))
 
 

@@ -1,4 +1,5 @@
-"""Calls that are owed to users' callbacks: one row for each change of a deployment's status.
+"""Calls that are owed to users' callbacks: one row for each change of a deployment's status, or of
+whether its owner has to act.
 
 A row is written in the transaction of the change and goes when the receiver has taken it, or when
 it is given up.  Before a call its attempt is counted and the next one set, so that a server that
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from orchestrator.model import Deployment, DeploymentId, DeploymentStatus
-from orchestrator.reasons import Reason
+from orchestrator.reasons import FOR_THE_OWNER, Reason
 from orchestrator.store.schema import callbacks
 
 
@@ -38,7 +39,7 @@ class Call:
 
 def owe(connection: Connection, before: Deployment, after: Deployment) -> None:
     """Remember to tell of the change, where there is one and somebody to tell."""
-    if after.callback is None or after.status is before.status:
+    if after.callback is None or not (after.status is not before.status or _is_news(before, after)):
         return
     connection.execute(
         insert(callbacks).values(
@@ -52,6 +53,12 @@ def owe(connection: Connection, before: Deployment, after: Deployment) -> None:
             retry_at=0.0,
         )
     )
+
+
+def _is_news(before: Deployment, after: Deployment) -> bool:
+    """Whether its owner has to act now and had not to, or the other way round."""
+    codes = [why.code if why else "" for why in (before.status_reason, after.status_reason)]
+    return codes[0] != codes[1] and not FOR_THE_OWNER.isdisjoint(codes)
 
 
 def due(connection: Connection, now: float, limit: int) -> Sequence[Call]:

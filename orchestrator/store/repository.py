@@ -15,6 +15,7 @@ from orchestrator.store.deployments import Page
 from orchestrator.store.drains import DrainRows
 from orchestrator.store.enrolments import Enrolled, PullRun
 from orchestrator.store.leases import Lease
+from orchestrator.store.logins import LoginRows
 from orchestrator.store.outbox import Call
 from orchestrator.store.parts.enrolling import Enrolling
 from orchestrator.store.parts.passes import Passes
@@ -53,6 +54,11 @@ class Repository(Wishes, Passes, Enrolling, Telling):
     def drains(self) -> DrainRows:
         """Nodes that somebody asked to leave."""
         return DrainRows(self._database)
+
+    @property
+    def logins(self) -> LoginRows:
+        """The logins that are kept of people; :mod:`orchestrator.identity.delegation` uses them."""
+        return LoginRows(self._database)
 
     def close(self) -> None:
         self._database.close()

@@ -263,6 +263,22 @@ sessions = Table(
     Index(None, "ends_at"),
 )
 
+# Logins that are kept of people, but for their refresh tokens, which are among the secrets.  Who
+# renews one holds it until ``held_until``; ``turn`` grows with each time that somebody does.
+logins = Table(
+    "logins",
+    metadata,
+    Column("issuer", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("renewed_at", Double, nullable=False),
+    Column("ends_at", Double),
+    Column("turn", Integer, nullable=False),
+    Column("held_until", Double, nullable=False),
+)
+
 # The hash of each audit over the one before it; see ``audit``.
 audits = Table(
     "audits",
