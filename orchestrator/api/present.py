@@ -159,6 +159,8 @@ def resource(node: Node, spec: DeploymentSpec, base: str) -> models.Resource:
         missing_since=_time(node.missing_since),
         idle_since=_time(node.idle_since),
         attempts=node.attempts,
+        outdated=node.outdated,
+        refreshing=node.refreshing,
         reason=_reason(node.reason),
         links=[
             models.Link(rel="self", href=here),

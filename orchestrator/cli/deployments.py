@@ -231,7 +231,7 @@ def node_table(nodes: Iterable[Json]) -> RenderableType:
     rows = [
         (
             node["uuid"],
-            render.state(node["phase"]),
+            render.phase(node["phase"], render.marks(node)),
             render.age(node["updateTime"]),
             node["site"],
             node["flavour"],

@@ -85,6 +85,16 @@ def state(word: object) -> Text:
     return Text(text, style)
 
 
+def marks(node: Mapping[str, Any]) -> str:
+    """What an update does to a node that is there: it is outdated, or refreshing, or neither."""
+    return ", ".join(word for word in ("outdated", "refreshing") if node.get(word))
+
+
+def phase(word: object, marked: str) -> Text:
+    """A node's phase with its :func:`marks`."""
+    return Text.assemble(state(word), (f" {marked}" if marked else "", "yellow"))
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A plain table; cells that are not :class:`Text` are made harmless text."""
     made = Table(

@@ -17,7 +17,8 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class NodeView:
-    """One node: its phase, since when, why it waits, and the last line that it had to say."""
+    """One node: its phase, since when, why it waits, the last line that it had to say, and what an
+    update does to it."""
 
     name: str
     group: str
@@ -25,6 +26,7 @@ class NodeView:
     since: float | None
     reason: str = ""
     line: str = ""
+    marks: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def view(deployment: Json, resources: Iterable[Json], lines: Mapping[str, str]) 
                 since=render.timestamp(resource.get("updateTime")),
                 reason=render.one_line((resource.get("reason") or {}).get("sentence", "")),
                 line=lines.get(resource["uuid"], ""),
+                marks=render.marks(resource),
             )
             for resource in resources
         ),
@@ -75,6 +78,8 @@ def changes(before: View | None, after: View, now: float) -> list[str]:
         was = known.pop(node.name, None)
         if was is None or was.phase != node.phase:
             found.append(f"{node.name} {_step(was, node)}")
+        elif was.marks != node.marks:
+            found.append(f"{node.name} {node.phase} {node.marks or 'as wished'}")
         elif node.reason and node.reason != was.reason:
             found.append(f"{node.name} {node.phase}: {node.reason}")
     found += [f"{name} {node.phase} → GONE" for name, node in known.items() if node.phase != "GONE"]
@@ -118,7 +123,7 @@ def _node_line(node: NodeView, now: float) -> Text:
     return Text.assemble(
         node.name,
         " ",
-        render.state(node.phase),
+        render.phase(node.phase, node.marks),
         f" {render.duration(elapsed)}  ",
         (node.line or node.reason, "dim"),
         overflow="ellipsis",

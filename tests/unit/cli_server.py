@@ -119,6 +119,8 @@ def resource(name: str = NODE, phase: str = "BOOTING", **changes: Any) -> dict[s
         "joinedAt": None,
         "lastSeenInPool": None,
         "attempts": 0,
+        "outdated": False,
+        "refreshing": False,
         "reason": reason(),
         "links": [],
     } | changes

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
 from api_world import TEMPLATE, ApiWorld, submission
 
+from orchestrator.api import present
 from orchestrator.model import DeploymentStatus, NodeState
 from orchestrator.reasons import reason
 
@@ -261,6 +263,25 @@ def test_resources_are_nodes_in_toscas_words(world, joined):
     assert answer["page"]["totalElements"] == 1
     href = next(link["href"] for link in node["links"] if link["rel"] == "self")
     assert world.get(urlsplit(href).path).json == node
+
+
+def test_a_node_that_is_configured_anew_in_service_is_told_of(world, joined):
+    def shown():
+        (node,) = world.get(f"/deployments/{joined}/resources").json["content"]
+        return node["phase"], node["outdated"], node["refreshing"]
+
+    assert shown() == ("JOINED", False, False)
+    world.send("PUT", f"/deployments/{joined}", submission(template="minimum: 1\nidle: 7200\n"))
+    world.passes(joined, 1)
+    assert shown() == ("JOINED", False, True)
+    world.passes(joined, 4)
+    assert shown() == ("JOINED", False, False)
+
+
+def test_a_node_that_another_is_to_replace_is_told_of(world, joined):
+    (node,) = world.repository.nodes(joined)
+    spec = world.repository.deployment(joined).spec
+    assert present.resource(replace(node, outdated=True), spec, "").outdated
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,14 @@ def test_status_shows_the_numbers_of_all_groups(server: Recorded) -> None:
     assert "boots" in result.stdout
 
 
+def test_status_shows_what_an_update_does_to_nodes(server: Recorded) -> None:
+    nodes = [resource("one", "JOINED", outdated=True), resource("two", "JOINED", refreshing=True)]
+    server.answers[f"GET /deployments/{ID}/resources"] = listing(*nodes)
+    result = server.run("status")
+    assert "JOINED outdated" in result.stdout
+    assert "JOINED refreshing" in result.stdout
+
+
 def test_status_shows_unknown_as_unknown_and_not_as_zero(server: Recorded) -> None:
     unknown = group(joined=None, busy=None, idle=None, jobsWaiting=None, oldestWaitSeconds=None)
     server.answers[f"GET /deployments/{ID}"] = deployment(groups=[unknown])

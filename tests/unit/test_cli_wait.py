@@ -245,6 +245,17 @@ def test_the_same_look_twice_is_no_change() -> None:
     assert changes(seen, seen, 0.0) == []
 
 
+def test_what_an_update_does_to_a_node_is_a_change() -> None:
+    before = view(deployment(), [resource(phase="JOINED")], {})
+    after = view(deployment(), [resource(phase="JOINED", refreshing=True)], {})
+    assert [line.split(" ", 1)[1] for line in changes(before, after, 0.0)] == [
+        f"{NODE} JOINED refreshing"
+    ]
+    assert [line.split(" ", 1)[1] for line in changes(after, before, 0.0)] == [
+        f"{NODE} JOINED as wished"
+    ]
+
+
 def test_a_new_reason_is_a_change_and_is_told_once() -> None:
     before = view(deployment(statusReason=None, reasons=[]), [], {})
     why = {"code": "at-maximum", "sentence": "Group workers is full.", "nextCommand": ""}

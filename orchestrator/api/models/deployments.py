@@ -114,6 +114,8 @@ class Resource(Answer):
     missing_since: str | None
     idle_since: str | None
     attempts: int
+    outdated: bool
+    refreshing: bool
     reason: Reason | None
     links: list[Link]
 
