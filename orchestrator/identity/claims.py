@@ -7,6 +7,7 @@ ignored.
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,12 +43,14 @@ class Refused(Exception):
     """A token is refused: a general ``fault`` for its bearer, a ``detail`` for the log.
 
     The detail never holds a part of the token, except names (issuer, key id) cut to a safe form.
+    ``issuer`` is the name of the configured issuer that it says to be of; empty where of none.
     """
 
     def __init__(self, detail: str, fault: Fault = Fault.INVALID) -> None:
         super().__init__(detail)
         self.detail = detail
         self.fault = fault
+        self.issuer = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,24 @@ def read_claims(claims: Mapping[str, Any], issuer: Issuer, now: float) -> tuple[
         client_id=_text(claims, "client_id") or _text(claims, "azp"),
     )
     return entitled(caller, told), told
+
+
+def read_id_claims(
+    claims: Mapping[str, Any], issuer: Issuer, client_id: str, nonce: str, now: float
+) -> str:
+    """The subject of an ID token's ``claims`` (OpenID Connect Core 1.0, 3.1.3.7), whose signature
+    by ``issuer`` was verified, or :class:`Refused`.  It has to be for this client, in answer to
+    this ``nonce``."""
+    if claims.get("iss") not in (issuer.issuer, *issuer.aliases):
+        raise Refused("iss of the ID token is not the issuer whose key signed it")
+    _check_times(claims, now)
+    _check_audience(claims.get("aud"), (client_id,))
+    if claims.get("azp", client_id) != client_id:
+        raise Refused("the ID token was made for another client (azp)")
+    sent = claims.get("nonce")
+    if not isinstance(sent, str) or not hmac.compare_digest(sent.encode(), nonce.encode()):
+        raise Refused("the ID token does not answer this login (nonce)")
+    return _text(claims, "sub", required=True) or ""
 
 
 def read_told(claims: Mapping[str, Any], issuer: Issuer) -> Told:

@@ -65,14 +65,16 @@ _WHY = {
 
 
 class Unauthenticated(UserError):
-    """401.  ``www_authenticate`` is the header to answer with; ``detail`` is for the log only."""
+    """401.  ``www_authenticate`` is the header to answer with; ``detail`` is for the log only, and
+    ``issuer``, the name of the one that the token says to be of, for the audit."""
 
-    def __init__(self, fault: Fault, detail: str = "") -> None:
+    def __init__(self, fault: Fault, detail: str = "", issuer: str = "") -> None:
         super().__init__(
             _SENTENCES[fault], _WHY[fault], "vacuo login", code=fault.value, status=401
         )
         self.fault = fault
         self.detail = detail
+        self.issuer = issuer
 
     @property
     def www_authenticate(self) -> str:
@@ -176,29 +178,44 @@ class TokenValidator:
         if known is None:
             raise Refused(f"the issuer {shown(name)} is not trusted")
         issuer, source = known
-        kid = _check_header(header)
-        try:
-            key = source.find(kid)
-        except IssuerAway as error:
-            raise IssuerUnavailable(issuer, f"{issuer.name}: {error}") from None
-        if key is None:
-            raise Refused(f"issuer {issuer.name} has no usable key {shown(kid)}")
-        try:
-            _VERIFIER.decode_complete(token, key=key.key, algorithms=[key.algorithm])
-        except (jwt.PyJWTError, ValueError, TypeError) as error:
-            detail = f"{type(error).__name__} with key {shown(kid)} of {issuer.name}"
-            raise Refused(detail) from None
+        with _said_to_be_of(issuer):
+            _verify(token, _check_header(header), issuer, source)
         return issuer, claims
 
     def _complete(self, token: str, issuer: Issuer, claims: Mapping[str, Any]) -> Caller:
-        caller, told = read_claims(claims, issuer, self._now())
-        enricher = self._enrichers.get(issuer.name)
-        if enricher is None:
-            return caller
-        try:
-            return entitled(caller, enricher.complete(token, caller, told))
-        except IssuerAway as error:
-            raise IssuerUnavailable(issuer, f"{issuer.name}: {error}") from None
+        with _said_to_be_of(issuer):
+            caller, told = read_claims(claims, issuer, self._now())
+            enricher = self._enrichers.get(issuer.name)
+            if enricher is None:
+                return caller
+            try:
+                return entitled(caller, enricher.complete(token, caller, told))
+            except IssuerAway as error:
+                raise IssuerUnavailable(issuer, f"{issuer.name}: {error}") from None
+
+
+def _verify(token: str, kid: str, issuer: Issuer, source: KeySource) -> None:
+    try:
+        key = source.find(kid)
+    except IssuerAway as error:
+        raise IssuerUnavailable(issuer, f"{issuer.name}: {error}") from None
+    if key is None:
+        raise Refused(f"issuer {issuer.name} has no usable key {shown(kid)}")
+    try:
+        _VERIFIER.decode_complete(token, key=key.key, algorithms=[key.algorithm])
+    except (jwt.PyJWTError, ValueError, TypeError) as error:
+        detail = f"{type(error).__name__} with key {shown(kid)} of {issuer.name}"
+        raise Refused(detail) from None
+
+
+@contextmanager
+def _said_to_be_of(issuer: Issuer) -> Iterator[None]:
+    """What is refused meanwhile says that it is of ``issuer``."""
+    try:
+        yield
+    except Refused as refused:
+        refused.issuer = issuer.name
+        raise
 
 
 @contextmanager
@@ -209,7 +226,7 @@ def _told() -> Iterator[None]:
     except Refused as refused:
         if refused.fault is not Fault.MISSING:
             log.info("token refused: %s", refused.detail)
-        raise Unauthenticated(refused.fault, refused.detail) from None
+        raise Unauthenticated(refused.fault, refused.detail, refused.issuer) from None
     except IssuerUnavailable as error:
         log.warning("issuer away: %s", error.detail)
         raise

@@ -27,7 +27,8 @@ _UNPRINTABLE = {0: "\N{REPLACEMENT CHARACTER}"}  # PostgreSQL stores no NUL
 class Filter:
     """Which events are wanted; None and an empty ``kinds`` are all.
 
-    ``sight`` wants those of deployments that are seen by it.
+    ``sight`` wants those of deployments that are seen by it; who sees everything sees also what is
+    of no deployment.
     """
 
     deployment: DeploymentId | None = None
@@ -84,7 +85,7 @@ def _wanted(wanted: Filter, since: int) -> Select[Any]:
         query = query.where(events.c.failed == wanted.failed)
     if wanted.phase is not None:
         query = query.where(events.c.phase == wanted.phase)
-    if wanted.sight is not None:
+    if wanted.sight is not None and not wanted.sight.everything:
         seen = select(deployments.c.id).where(seen_by(wanted.sight))
         query = query.where(events.c.deployment.in_(seen))
     return query
