@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,10 +46,15 @@ def init_command(
 
 
 def _ask(current: session.Session, name: str, declared: Mapping[str, Any], defaults: bool) -> Any:
+    # Only here: the types take longer to load than most commands take.
+    from orchestrator.tosca.compile import base_library
+    from orchestrator.tosca.inputs import unfit
+
     default = declared.get("default")
     if defaults and default is not None:
         return default
     required = declared.get("required", True) and default is None
+    secret = _is_secret(name, declared)
     about = render.one_line(declared.get("description") or "")
     current.say(f"{name} ({declared.get('type', 'string')}){': ' + about if about else ''}")
     while True:
@@ -57,7 +62,7 @@ def _ask(current: session.Session, name: str, declared: Mapping[str, Any], defau
             f"  {name}",
             default="" if default is None else _word(default),
             show_default=default is not None,
-            hide_input=_is_secret(name),
+            hide_input=secret,
             err=True,
         )
         if default is not None and given == _word(default):
@@ -69,44 +74,20 @@ def _ask(current: session.Session, name: str, declared: Mapping[str, Any], defau
         except UserError as error:
             current.say(f"  {error.what}", "red")
             continue
-        wrong = violated(value, declared.get("constraints") or []) or (
-            "It is required." if required and value in ("", None) else ""
-        )
+        if required and value in ("", None):
+            wrong = "It is required."
+        else:
+            wrong = unfit(name, declared, value, base_library(), secret)
         if not wrong:
             return value
         current.say(f"  {wrong}", "red")
 
 
-def violated(value: Any, constraints: list[dict[str, Any]]) -> str:
-    """The first TOSCA constraint that ``value`` breaks, as a sentence; the server checks all."""
-    for constraint in constraints:
-        for word, bound in constraint.items():
-            try:
-                fits = _FITS[word](value, bound) if word in _FITS else True
-            except TypeError:
-                fits = True
-            if not fits:
-                return f"It must be {word.replace('_', ' ')} {bound}."
-    return ""
-
-
-_FITS: dict[str, Callable[[Any, Any], bool]] = {
-    "equal": lambda value, bound: value == bound,
-    "greater_than": lambda value, bound: value > bound,
-    "greater_or_equal": lambda value, bound: value >= bound,
-    "less_than": lambda value, bound: value < bound,
-    "less_or_equal": lambda value, bound: value <= bound,
-    "in_range": lambda value, bound: (
-        bound[0] <= value and (bound[1] == "UNBOUNDED" or value <= bound[1])
-    ),
-    "valid_values": lambda value, bound: value in bound,
-    "min_length": lambda value, bound: len(value) >= bound,
-    "max_length": lambda value, bound: len(value) <= bound,
-}
-
-
-def _is_secret(name: str) -> bool:
+def _is_secret(name: str, declared: Mapping[str, Any]) -> bool:
     """Whether an input is asked for without an echo."""
+    metadata = declared.get("metadata")
+    if isinstance(metadata, Mapping) and metadata.get("secret") in (True, "true"):
+        return True
     return any(word in name.lower() for word in ("password", "secret", "token"))
 
 

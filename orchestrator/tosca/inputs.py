@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from orchestrator.tosca.constraints import violated
 from orchestrator.tosca.cursor import Cursor
 from orchestrator.tosca.definitions import Library, Schema
-from orchestrator.tosca.problems import START, did_you_mean, listed, shown
+from orchestrator.tosca.problems import START, Report, did_you_mean, listed, shown
 from orchestrator.tosca.read import Scalar, Table, tree_of
 from orchestrator.tosca.schemas import known_data_type, schema
 from orchestrator.tosca.topology import InputDeclaration
+from orchestrator.tosca.values import INVALID, Checker
 
 
 def inputs(
@@ -59,6 +62,28 @@ def _given(
             f"Give one as a parameter, `-p {name}=…`, or write a `default`.",
         )
     return InputDeclaration(definition, declaration, source)
+
+
+def unfit(
+    name: str, declared: Mapping[str, Any], value: Any, library: Library, secret: bool = False
+) -> str:
+    """What keeps ``value`` from being that of an input that is declared so, as a sentence.
+
+    Empty where nothing does, and where the declaration is broken or of a type that is not in
+    ``library``: the compiler tells.  A ``secret`` value is not in the sentence.
+    """
+    report = Report("")
+    definition = schema(Cursor(tree_of(dict(declared), START), (name,), report, START), library)
+    if definition is None or not library.data_type_is_whole(definition.type):
+        return ""
+    at = Cursor(tree_of(value, START), (name,), report, START)
+    whole = Checker(library).coerce(at, replace(definition, constraints=()))
+    if whole is INVALID:
+        return "It is not of the type." if secret else report.problems[0].message
+    for constraint, bound in definition.constraints:
+        if must := violated(definition.type, whole, constraint, bound):
+            return f"It must {must}."
+    return ""
 
 
 def outputs(cursor: Cursor | None, library: Library) -> dict[str, Cursor]:

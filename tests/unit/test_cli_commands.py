@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from cli_server import (
     ID,
     NODE,
@@ -331,12 +332,38 @@ def test_init_asks_again_until_the_answer_fits_and_writes_a_file_that_up_takes(
     target = tmp_path / "values.yaml"
     result = server.run("init", template, "--file", str(target), typed="99\nx\n6\nhush\n")
     assert result.exit_code == exitcodes.OK, result.output
-    assert "in range [1, 8]" in result.stderr
+    assert "It must be in the range 1 to 8." in result.stderr
     assert "hush" not in result.stdout + result.stderr
     assert target.stat().st_mode & 0o077 == 0
     assert server.run("up", template, "--parameters", str(target)).exit_code == exitcodes.OK
     sent = server.requests("POST", "/deployments")[0].body["parameters"]
     assert sent == {"max_instances": 6, "password": "hush"}
+
+
+ASKS = """\
+tosca_definitions_version: tosca_simple_yaml_1_3
+topology_template:
+  inputs:
+    memory: {type: scalar-unit.size, constraints: [{greater_or_equal: 2 GB}]}
+    lifetime: {type: scalar-unit.time, constraints: [{in_range: [1 h, 2 d]}]}
+    key: {type: string, metadata: {secret: true}, constraints: [{min_length: 8}]}
+  node_templates: {}
+"""
+
+
+def test_init_compares_sizes_and_times_as_the_server_does(server: Recorded, tmp_path: Path) -> None:
+    template, target = tmp_path / "sizes.yaml", tmp_path / "values.yaml"
+    template.write_text(ASKS)
+    typed = "512 MB\n2 GG\n4096 MB\n5 m\n36 h\nhush\nhush-hush\n"
+    result = server.run("init", str(template), "--file", str(target), typed=typed)
+    assert result.exit_code == exitcodes.OK, result.output
+    assert "It must be at least 2 GB." in result.stderr
+    assert "`memory` is no scalar-unit.size" in result.stderr
+    assert "It must be in the range 1 h to 2 d." in result.stderr
+    assert "It must have at least 8 characters." in result.stderr
+    assert "hush" not in result.output
+    given = yaml.safe_load(target.read_text())
+    assert given == {"memory": "4096 MB", "lifetime": "36 h", "key": "hush-hush"}
 
 
 def test_init_overwrites_nothing(server: Recorded, template: str, tmp_path: Path) -> None:
