@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.configure.base import HostToConfigure, RoleCall, SecretFile, TaskStatus
+from orchestrator.control.concealing import Scalar, unsealed
 from orchestrator.control.granting import granted
 from orchestrator.control.ports import Ports
 from orchestrator.control.pulling import Pulling
@@ -232,7 +233,7 @@ class Configuration:
         roles = tuple(_role(service, scope) for service in group.services)
         return HostToConfigure(node.name, node.address or "", host_keys, roles)
 
-    def _opened(self, deployment: Deployment, group: NodeGroup) -> Mapping[Secret, str]:
+    def _opened(self, deployment: Deployment, group: NodeGroup) -> Mapping[Secret, Scalar]:
         """The secret parameters that services of the group are given."""
         wanted = {s for service in group.services for s in secrets_in(service.variables)}
         if not wanted:
@@ -240,7 +241,7 @@ class Configuration:
         if self._secrets is None:
             raise Terminal("This server keeps no secrets.")
         found = ((s, self._secrets.get(place_of(deployment, s))) for s in wanted)
-        return {secret: text.decode() for secret, text in found if text is not None}
+        return {secret: unsealed(text.decode()) for secret, text in found if text is not None}
 
     def _own(self, deployment: DeploymentId, node: Node, group: NodeGroup) -> Mapping[str, Any]:
         """The attributes that only the host itself may see: how it joins its pool."""
@@ -275,7 +276,7 @@ class Configuration:
 
 
 def place_of(deployment: Deployment, secret: Secret) -> SecretPlace:
-    """Where the text of a secret parameter is kept: another text of the same name elsewhere."""
+    """Where the content of a secret parameter is kept: another of the same name elsewhere."""
     name = f"parameter {secret.name} {secret.mark}"
     return SecretPlace.of(deployment.owner, name, deployment.id)
 

@@ -5,7 +5,6 @@ Nothing here decides who may do what: that is the API's, with ``identity.policy`
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import uuid
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestrator.control import assembly, callbacks
-from orchestrator.control.concealing import conceal, says_secret
+from orchestrator.control.concealing import Scalar, conceal, sealable
 from orchestrator.control.configuration import place_of
 from orchestrator.control.explain import (
     Explanation,
@@ -72,15 +71,11 @@ class Submission:
     @property
     def fingerprint(self) -> str:
         """The same for the same wish: what an idempotency key stands for."""
-        # What is stored must not help in guessing a secret.
-        parameters = {
-            name: fingerprint(SecretPlace("", name), json.dumps(value, sort_keys=True).encode())
-            if says_secret(name)
-            else value
-            for name, value in self.parameters.items()
-        }
-        content = [self.template, parameters, self.callback, self.user_group]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        content = [self.template, self.parameters, self.callback, self.user_group]
+        # What is stored must not help in guessing a secret: this one is slow to make.
+        return fingerprint(
+            SecretPlace("", "submission"), json.dumps(content, sort_keys=True).encode()
+        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +155,7 @@ class Orchestrator:
         self._wake(stored.id)
         return stored
 
-    def _concealed(self, wished: Deployment) -> tuple[Deployment, Mapping[Secret, str]]:
+    def _concealed(self, wished: Deployment) -> tuple[Deployment, Mapping[Secret, Scalar]]:
         """The wish without its secret parameters, and those."""
 
         def mark(name: str, text: str) -> str:
@@ -173,7 +168,8 @@ class Orchestrator:
     def _sealed(self, wished: Deployment, now: float) -> Deployment:
         """The wish as it is stored: its secrets are sealed before it is."""
         concealed, found = self._concealed(wished)
-        for secret, text in found.items():
+        for secret, content in found.items():
+            text = sealable(content)
             self.secrets.put(place_of(wished, secret), text.encode(), "parameter", now)
         return concealed
 

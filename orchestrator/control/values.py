@@ -50,7 +50,7 @@ class Scope:
     node: Node | None = None
     own: Mapping[str, Any] = field(default_factory=dict, repr=False)
     granted: Mapping[tuple[str, str], str] = field(default_factory=dict, repr=False)
-    secrets: Mapping[Secret, str] = field(default_factory=dict, repr=False)  # opened parameters
+    secrets: Mapping[Secret, Any] = field(default_factory=dict, repr=False)  # opened parameters
 
     def attribute(self, reference: Attribute) -> Any:
         given = self.granted.get((reference.template, ".".join(reference.path)))
@@ -73,7 +73,7 @@ class Scope:
             raise Unresolved(f"{reference.template}.{'.'.join(reference.path)}")
         return values[0] if _is_single(group) else values
 
-    def secret(self, reference: Secret) -> str:
+    def secret(self, reference: Secret) -> Any:
         if reference not in self.secrets:
             raise Unresolved(f"the secret parameter {reference.name}")
         return self.secrets[reference]

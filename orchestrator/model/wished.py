@@ -52,8 +52,8 @@ class Join:
 
 @dataclass(frozen=True)
 class Secret:
-    """A secret parameter of the deployment, by name; its text is sealed elsewhere.  ``mark`` tells
-    one text from another and nothing of either."""
+    """A secret parameter of the deployment, by name; its content is sealed elsewhere.  ``mark``
+    tells one content from another and nothing of either."""
 
     name: str
     mark: str

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.configure.base import HostToConfigure
-from orchestrator.control.concealing import conceal, says_secret
+from orchestrator.control.concealing import conceal, says_secret, sealable, unsealed
 from orchestrator.control.values import Scope, is_secret, outputs, resolve
 from orchestrator.model import (
     Concat,
@@ -34,6 +34,8 @@ from orchestrator.tosca.sandbox import Compiler as RealCompiler
 
 PASSWORD = "marked-hunter2-äöü"
 NESTED = "marked-nested-7"
+PIN = 73_190_558_264_417
+RATIO = 0.7319055826
 
 
 def spec_of(variables: Mapping[str, Any], **more: Any) -> DeploymentSpec:
@@ -58,17 +60,42 @@ values = st.recursive(
 )
 
 
-@given(texts, values, st.lists(texts, max_size=3))
+@given(texts | st.integers() | st.booleans(), values, st.lists(texts, max_size=3))
 def test_a_wish_without_its_secrets_becomes_the_same_again(
-    secret: str, value: Any, around: Sequence[str]
+    secret: str | int, value: Any, around: Sequence[str]
 ) -> None:
-    wished = {"squid_a": value, "squid_b": secret.join(["", *around, ""]), "squid_c": [secret]}
+    inside = str(secret).join(["", *around, ""])
+    wished = {"squid_a": value, "squid_b": inside, "squid_c": [secret]}
     spec = spec_of(wished)
     found = concealed(spec, {"password": secret, "other": "x"})
-    back = resolve(variables(found.spec), Scope(found.spec, (), secrets=found.secrets))
-    assert back == wished
-    assert variables(found.spec)["squid_c"] == [Secret("password", f"mark {len(secret)}")]
+    sealed = {name: unsealed(sealable(content)) for name, content in found.secrets.items()}
+    back = resolve(variables(found.spec), Scope(found.spec, (), secrets=sealed))
+    assert json.dumps(back) == json.dumps(wished)  # which tells 1, 1.0, true and "1" apart
+    mark = f"mark {len(sealable(secret))}"
+    assert variables(found.spec)["squid_c"] == [Secret("password", mark)]
     assert is_secret(variables(found.spec)["squid_c"])
+
+
+def test_numbers_and_booleans_are_taken_out_and_keep_their_types() -> None:
+    given = {"secrets": {"pin": PIN, "ratio": RATIO, "on": True, "deep": [[PIN + 1]]}, "one": 1}
+    wished = {
+        "squid_all": given["secrets"],
+        "squid_url": f"https://{PIN}@host/",
+        "squid_text": str(PIN),
+        "squid_one": 1,
+    }
+    found = concealed(spec_of(wished, outputs={"pin": PIN, "one": 1}), given)
+    for number in (PIN, PIN + 1, RATIO):
+        assert str(number) not in repr(found)
+    assert "True" not in repr(found)
+    assert variables(found.spec)["squid_one"] == 1  # true is no number here
+    assert outputs(found.spec, ()) == {"pin": None, "one": 1}
+    back = resolve(variables(found.spec), Scope(found.spec, (), secrets=found.secrets))
+    assert json.dumps(back) == json.dumps(wished)
+
+
+def test_an_empty_secret_is_none() -> None:
+    assert not concealed(spec_of({}), {"password": "", "token": None, "secret": []}).secrets
 
 
 def test_a_secret_inside_a_text_is_taken_out() -> None:
@@ -171,7 +198,8 @@ def test_a_planted_secret_is_nowhere_but_on_its_host(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     hosts = configured(world)
-    parameters = {"password": PASSWORD, "tokens": {"one": NESTED}, "site": "here"}
+    tokens = {"one": NESTED, "pin": PIN, "more": [[RATIO, True]]}
+    parameters = {"password": PASSWORD, "tokens": tokens, "secret_pin": PIN + 1, "site": "here"}
     made = create(world, **parameters)
     id = DeploymentId(made["uuid"])
     world.passes(id, 14)
@@ -179,9 +207,13 @@ def test_a_planted_secret_is_nowhere_but_on_its_host(
     assert node.state in (NodeState.JOINING, NodeState.JOINED)
     (call,) = hosts[0].roles
     assert call.variables["htcondor_execute_password"] == PASSWORD
-    assert call.variables["htcondor_execute_tokens"] == {"one": NESTED}
+    given = call.variables["htcondor_execute_tokens"]
+    assert json.dumps(given) == json.dumps(tokens)
+    assert call.variables["htcondor_execute_secret_pin"] == PIN + 1
     assert call.variables["htcondor_execute_url"] == f"https://me:{PASSWORD}@host/"
-    assert call.secret >= {f"htcondor_execute_{name}" for name in ("password", "tokens", "url")}
+    assert call.secret >= {
+        f"htcondor_execute_{name}" for name in ("password", "tokens", "secret_pin", "url")
+    }
 
     changed = {**parameters, "password": PASSWORD + "-2"}
     body = {"template": made_template(world, id), "parameters": changed}
@@ -197,7 +229,7 @@ def test_a_planted_secret_is_nowhere_but_on_its_host(
     answers += [preview.data, update.data, json.dumps(made).encode()]
     events = repr(world.repository.events(deployment=id)).encode()
     written = everything_written(world.settings.data_directory) + everything_written(tmp_path)
-    for secret in (PASSWORD, NESTED):
+    for secret in (PASSWORD, NESTED, str(PIN), str(PIN + 1), str(RATIO)):
         for form in forms(secret):
             assert form not in written
             assert form not in b"".join(answers)
