@@ -130,6 +130,9 @@ REGISTRY: dict[str, ReasonText] = {
     "outcome-unknown": ReasonText(
         "Site {site} accepted or lost the request for node {node}; its next listing will tell."
     ),
+    "no-sandbox": ReasonText(
+        "Ansible runs on the server without a sandbox: {why}.", "apt install bubblewrap"
+    ),
     # failures
     "create-failed": ReasonText(
         "Site {site} refused node {node}: {why}.", "vacuo explain {deployment}"
@@ -253,6 +256,7 @@ REGISTRY: dict[str, ReasonText] = {
 # While one of these holds, somebody has to act; it is an event, and called back, when it begins and
 # when it ends.
 FOR_THE_OWNER = frozenset({"login-missing", "login-ended", "login-refused"})
+LOGIN_REASONS = FOR_THE_OWNER | {"login-unknown"}
 
 
 class _Blank(dict[str, object]):

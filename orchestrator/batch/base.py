@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orchestrator.model import Demand, DeploymentId, JobId, Machine, NodeName, Requirements
+from orchestrator.model import (
+    Demand,
+    DeploymentId,
+    JobId,
+    Machine,
+    NodeName,
+    Requirements,
+    TokenWanted,
+)
 from orchestrator.reasons import Reason
 
 
@@ -44,8 +52,16 @@ class BatchPool(Protocol):
         """The machines that carry the name of a node of ours, their slots added up."""
         ...
 
-    def join_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
-        """A fresh credential for one node, from the deployment's own signing key."""
+    def token_wanted(self) -> TokenWanted | None:
+        """The access token of the deployment's owner with which its nodes join; None where that
+        is not how they join."""
+        ...
+
+    def join_credential(
+        self, deployment: DeploymentId, node: NodeName, token: str = ""
+    ) -> JoinCredential:
+        """A fresh credential for one node: from the deployment's own signing key, or made of the
+        ``token`` that is wanted."""
         ...
 
     def credential_seconds(self) -> float:

@@ -14,6 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from orchestrator.batch import ads, idtokens
 from orchestrator.batch.base import JoinCredential
 from orchestrator.batch.child import ChildProcess
+from orchestrator.batch.owners import owners_token, token_wanted
 from orchestrator.errors import PortError, Retryable, Terminal, Unauthorised, Unsupported
-from orchestrator.model import Demand, DeploymentId, JobId, Machine, NodeName, Requirements
+from orchestrator.model import (
+    Demand,
+    DeploymentId,
+    JobId,
+    Machine,
+    NodeName,
+    Requirements,
+    TokenWanted,
+)
 from orchestrator.reasons import Reason, reason
 from orchestrator.settings import Pool
 
@@ -122,12 +132,21 @@ class HTCondorPool:
 
     # --- credentials ---
 
-    def join_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
+    def token_wanted(self) -> TokenWanted | None:
+        return token_wanted(self._pool)
+
+    def join_credential(
+        self, deployment: DeploymentId, node: NodeName, token: str = ""
+    ) -> JoinCredential:
+        if self.token_wanted():
+            found = owners_token(self._pool, token, time.time())
+            drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
+            return replace(found, drain_key=drain_key, file=TOKEN_FILE)
         if self._keys is None:
             return self._foreign_credential(deployment, node)
         now = time.time()
         identity = f"{node}@{self._node_domain}"
-        token = idtokens.mint(
+        made = idtokens.mint(
             self._keys.get_or_create(deployment),
             deployment,
             issuer=self._trust_domain,
@@ -138,7 +157,7 @@ class HTCondorPool:
         )
         drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
         ends = now + self._pool.join_token_seconds
-        return JoinCredential(token, identity, ends, drain_key, TOKEN_FILE)
+        return JoinCredential(made, identity, ends, drain_key, TOKEN_FILE)
 
     def credential_seconds(self) -> float:
         # Of a foreign pool too: its administrator puts a new token into the file now and then.

@@ -9,6 +9,7 @@ import classad2
 
 from orchestrator.batch import ads
 from orchestrator.batch.base import JoinCredential
+from orchestrator.batch.owners import owners_token, token_wanted
 from orchestrator.errors import Retryable, Terminal
 from orchestrator.model import (
     Demand,
@@ -19,6 +20,7 @@ from orchestrator.model import (
     Machine,
     NodeName,
     Requirements,
+    TokenWanted,
 )
 from orchestrator.reasons import Reason, reason
 from orchestrator.settings import Pool
@@ -66,11 +68,18 @@ class SimulatedPool:
             started_at=host.in_pool_since or 0.0,
         )
 
-    def join_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
+    def token_wanted(self) -> TokenWanted | None:
+        return token_wanted(self._pool)
+
+    def join_credential(
+        self, deployment: DeploymentId, node: NodeName, token: str = ""
+    ) -> JoinCredential:
         self._look()
         expires = self._world.clock() + self._pool.join_token_seconds
-        token = f"{TOKEN_PREFIX}{expires}"
-        return JoinCredential(token, f"{node}@simulated", expires, file="/etc/token")
+        if self.token_wanted():
+            expires = owners_token(self._pool, token, self._world.clock()).expires_at
+        made = f"{TOKEN_PREFIX}{expires}"
+        return JoinCredential(made, f"{node}@simulated", expires, file="/etc/token")
 
     def credential_seconds(self) -> float:
         return float(self._pool.join_token_seconds)

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.configure.base import HostToConfigure, RoleCall, SecretFile, TaskStatus
 from orchestrator.control.concealing import Scalar, unsealed
 from orchestrator.control.granting import granted
+from orchestrator.control.joining import join_credential, pool_of
 from orchestrator.control.ports import Ports
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.tell import tell
@@ -113,12 +114,10 @@ class Configuration:
         """Whether the node of the action carries it out by itself."""
         return isinstance(action, RenewCredential) and self.pulling.does(nodes[action.node])
 
-    def renew_credential(self, deployment: DeploymentId, node: Node) -> None:
+    def renew_credential(self, deployment: Deployment, node: Node) -> None:
         """Put a fresh credential on the node, whose services find it there by themselves."""
-        pool = self._ports.pools.get(node.pool) if node.pool else None
-        if pool is None:
-            raise Terminal(f"The server has no pool named {node.pool}.")
-        credential = pool.join_credential(deployment, node.name)
+        pool = pool_of(self._ports, node.pool)
+        credential = join_credential(self._ports, deployment, pool, node.name)
         host = HostToConfigure(node.name, node.address or "", self._known_host_keys(node), ())
         file = SecretFile(credential.file, f"{credential.token}\n")
         self._ports.configurator.put_secret(host, file)
@@ -226,7 +225,7 @@ class Configuration:
     ) -> HostToConfigure:
         """What the node is to become, every value known; raises :class:`Unresolved`."""
         group = deployment.spec.group(node.group)
-        own = self._own(deployment.id, node, group)
+        own = self._own(deployment, node, group)
         given = granted(self._ports.own_pools, deployment, nodes, node)
         opened = self._opened(deployment, group)
         scope = Scope(deployment.spec, nodes, node, own, given, opened)
@@ -243,15 +242,13 @@ class Configuration:
         found = ((s, self._secrets.get(place_of(deployment, s))) for s in wanted)
         return {secret: unsealed(text.decode()) for secret, text in found if text is not None}
 
-    def _own(self, deployment: DeploymentId, node: Node, group: NodeGroup) -> Mapping[str, Any]:
+    def _own(self, deployment: Deployment, node: Node, group: NodeGroup) -> Mapping[str, Any]:
         """The attributes that only the host itself may see: how it joins its pool."""
         if group.pool is None:
             return {}
-        pool = self._ports.pools.get(group.pool)
-        if pool is None:
-            raise Terminal(f"The server has no pool named {group.pool}.")
+        pool = pool_of(self._ports, group.pool)
         own: dict[str, Any] = dict(pool.join_attributes())
-        credential = pool.join_credential(deployment, node.name)
+        credential = join_credential(self._ports, deployment, pool, node.name)
         own["join_credential"] = credential.token
         own["administrator_key"] = credential.drain_key
         own.update(policy_attributes(group))

@@ -31,7 +31,8 @@ def configure_ready(work: Pass) -> None:
         return
     names = _new_hosts(work)
     for group in work.deployment.spec.groups:
-        names += _changed_hosts(work, group)
+        if group.pool not in work.seen.unjoinable:
+            names += _changed_hosts(work, group)
     if names:
         work.actions.append(ConfigureNodes(tuple(names)))
 
@@ -52,6 +53,8 @@ def _new_hosts(work: Pass) -> list[NodeName]:
         if node.state not in LIVE or node.refreshing:
             continue
         group = work.group_of(node)
+        if group.pool in work.seen.unjoinable:
+            continue
         missing = _missing_address(work, node, group)
         if missing:
             why = reason("waiting-for-group", node=node.name, group=missing)

@@ -64,6 +64,8 @@ def renew_credentials(work: Pass) -> None:
     for node in list(work.after.values()):
         if node.state not in IN_POOL or node.instance is None or node.address is None:
             continue
+        if node.pool in work.seen.unjoinable:
+            continue  # it has what it has; why there is no other is told for the pool
         lifetime = work.seen.credential_seconds.get(node.pool) if node.pool else None
         if not lifetime or not (node.credential_at or is_given_one(work.group_of(node))):
             continue

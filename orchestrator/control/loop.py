@@ -23,7 +23,7 @@ from orchestrator.model import (
     Patience,
     Plan,
 )
-from orchestrator.reasons import Reason
+from orchestrator.reasons import FOR_THE_OWNER, LOGIN_REASONS, Reason
 from orchestrator.store.repository import Repository
 
 # A pass that takes longer than its lease has lost it; its later writes are refused.  No port takes
@@ -112,6 +112,7 @@ def _events(
         was = old.get(node.name)
         if was is None or was.state is not node.state or _told(was.reason, node.reason):
             events.append(_node_event(node, now))
+    events += _owner_events(deployment, plan, now)
     if plan.status is not deployment.status:
         message = f"{plan.status.value}"
         if plan.status_reason:
@@ -128,6 +129,21 @@ def _events(
             )
         )
     return tuple(events)
+
+
+def _owner_events(deployment: Deployment, plan: Plan, now: float) -> list[Event]:
+    """What the owner has to do, when it begins to be so; and that it is done."""
+    before = {why.code for why in deployment.reasons} & LOGIN_REASONS
+    after = [why for why in plan.reasons if why.code in LOGIN_REASONS]
+    told = [
+        Event(now, EventKind.DEPLOYMENT, deployment.id, why.sentence, failed=True, code=why.code)
+        for why in after
+        if why.code in FOR_THE_OWNER and why.code not in before
+    ]
+    if before & FOR_THE_OWNER and not after and not deployment.deleting:
+        message = "A login of the owner is there again; what waited for it goes on."
+        told.append(Event(now, EventKind.DEPLOYMENT, deployment.id, message))
+    return told
 
 
 def _told(was: Reason | None, now: Reason | None) -> bool:

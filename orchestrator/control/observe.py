@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from orchestrator.control import prepared
+from orchestrator.control.joining import why_unjoinable
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.ports import Ports
 from orchestrator.control.wish import is_outdated
@@ -101,6 +102,7 @@ class Observer:
         listings = self._listings(deployment, living, now)
         machines = {p: self._machines(p, now) for p in pools if p in self._ports.pools}
         demand = self._demand(deployment, now)
+        joins = {p: self._joins(deployment, p) for p in machines if not deployment.deleting}
         answered = self._answered.setdefault(deployment.id, set())
         probes = self._probe_ssh(living, answered)
         instances = {site: future.result() for site, future in listings.items()}
@@ -119,6 +121,7 @@ class Observer:
             deletes=deletes,
             renewals=renewals,
             credential_seconds={p: self._ports.pools[p].credential_seconds() for p in machines},
+            unjoinable={p: why for p, found in joins.items() if (why := found.result())},
             revoked=self._revoked(deployment),
         )
 
@@ -193,6 +196,9 @@ class Observer:
     def _machines(self, pool: PoolName, now: float) -> Future[Observed[tuple[Machine, ...]]]:
         call = _tuple(self._ports.pools[pool].machines)
         return self._submit(("machines", pool), call, now, _unseen_pool(pool))
+
+    def _joins(self, deployment: Deployment, pool: PoolName) -> Future[Reason | None]:
+        return self._threads.submit(why_unjoinable, self._ports, deployment, pool)
 
     def _demand(
         self, deployment: Deployment, now: float

@@ -191,20 +191,26 @@ def _wanted(work: Pass, group: NodeGroup) -> Wanted:
 def _scale(work: Pass, group: NodeGroup) -> None:
     """Those who are used are placed before their users: a site must not fill up with workers that
     wait for a cache that has no room any more."""
-    renewal.give_up_unborn(work, group)
+    cut_off = work.seen.unjoinable.get(group.pool) if group.pool else None
+    if cut_off:
+        work.reasons.append(cut_off)  # what is there is left as it is: nothing could replace it
+    else:
+        renewal.give_up_unborn(work, group)
     wanted = work.wanted[group.name]
     nodes = work.of(group.name)
     live = [node for node in nodes if node.state in LIVE]
     # Another stands beside the one it replaces.
     beside = 1 if renewal.outdated(work, group) else 0
     if len(live) < wanted:
-        _grow(work, group, nodes, wanted - len(live))
+        if not cut_off:
+            _grow(work, group, nodes, wanted - len(live))
     elif len(live) > wanted + beside:
         _shrink(work, group, nodes, wanted + beside)
     elif not beside:
         _retire_idle(work, group, live)
     _retire_named(work, group)
-    renewal.exchange(work, group)
+    if not cut_off:
+        renewal.exchange(work, group)
 
 
 def _grow(work: Pass, group: NodeGroup, nodes: Sequence[Node], more: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from orchestrator.batch.base import BatchPool
 from orchestrator.batch.own_pools import OwnPools
 from orchestrator.configure.base import Configurator
+from orchestrator.identity.delegation import Delegation
 from orchestrator.model import PoolName, SiteName
 from orchestrator.providers.base import Provider
 
@@ -30,3 +31,4 @@ class Ports:
     configurator: Configurator
     pull: Mapping[SiteName, PullSite] = field(default_factory=dict)
     own_pools: OwnPools | None = None
+    delegation: Delegation | None = None

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.configure.base import HostToConfigure, PullOrder, TaskEvent, TaskStatus
+from orchestrator.control.joining import join_credential
 from orchestrator.control.ports import Ports
 from orchestrator.control.tell import tell
 from orchestrator.control.told import event_of
@@ -164,7 +165,7 @@ class Pulling:
             return NotYet(reason("pull-nothing", node=who.node), LATER_SECONDS)
         run = self._repository.offered(who, self._clock())
         if run is None:
-            return replace(_nothing_to_do(node), credential=self._renewal(who, node))
+            return replace(_nothing_to_do(node), credential=self._renewal(deployment, who, node))
         try:
             host = self._host_of(deployment, nodes, node, ())
             bundle = self._ports.configurator.bundle(host)
@@ -180,14 +181,14 @@ class Pulling:
         archive = base64.b64encode(bundle.archive).decode()
         return HandedOut(run.intent, reporter, archive, bundle.sha256, site.run_seconds)
 
-    def _renewal(self, who: Enrolled, node: Node) -> Renewed | None:
+    def _renewal(self, deployment: Deployment, who: Enrolled, node: Node) -> Renewed | None:
         """The credential that was decided for the node, made now and kept nowhere."""
         intent = self._repository.open_renewal(who)
         pool = self._ports.pools.get(node.pool) if node.pool else None
         if intent is None or pool is None:
             return None
         try:
-            credential = pool.join_credential(who.deployment, who.node)
+            credential = join_credential(self._ports, deployment, pool, who.node)
         except PortError as error:
             self._settle(who, intent, Outcome(OutcomeKind.FAILED, str(error)))
             return None

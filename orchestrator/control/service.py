@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -291,6 +291,9 @@ class Orchestrator:
     ) -> Preview:
         now = self._clock()
         seen = self._observer.observe(wished, nodes, now, everything=True)
+        if before is None:
+            # A login is got when the deployment is made, if not before.
+            seen = replace(seen, unjoinable={})
         foresight = foresee(wished, nodes, seen, now, patience(self.settings))
         return make_preview(before, wished, nodes, seen, foresight)
 
@@ -366,7 +369,7 @@ class Orchestrator:
         return tuple(found)
 
     def checks(self) -> tuple[Check, ...]:
-        """Every site and pool, looked at now."""
+        """The sandbox, every site and every pool, looked at now."""
         sites = [self._check_site(site) for site in self._ports.providers]
         pools = []
         for name, pool in self._ports.pools.items():
@@ -377,7 +380,13 @@ class Orchestrator:
                 pools.append(Check(f"pool {name}", _told(error), reason=why))
             else:
                 pools.append(Check(f"pool {name}", True, f"{machines} of our machines are in it."))
-        return (*sites, *pools)
+        return (*self._check_sandbox(), *sites, *pools)
+
+    def _check_sandbox(self) -> Iterator[Check]:
+        found = self._ports.configurator.confinement()
+        if found is not None:
+            why = None if found.confined else reason("no-sandbox", why=found.detail)
+            yield Check("sandbox", True if found.confined else None, found.detail, why)
 
     def _check_site(self, name: SiteName) -> Check:
         try:

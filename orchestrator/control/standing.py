@@ -10,7 +10,7 @@ from orchestrator.control.growth import of_this_wish
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.planning import Pass, alive
 from orchestrator.model import DeploymentStatus, NodeGroup, NodeState
-from orchestrator.reasons import Reason
+from orchestrator.reasons import FOR_THE_OWNER, Reason
 
 # Failures in a row after which a deployment that never came up is called failed; it is tried on.
 FAILED_AFTER = 3
@@ -24,13 +24,21 @@ def standing(work: Pass) -> tuple[DeploymentStatus, Reason | None]:
     updating = current in (DeploymentStatus.UPDATE_IN_PROGRESS, DeploymentStatus.UPDATE_FAILED)
     verb = "UPDATE" if updating or current is DeploymentStatus.UPDATE_COMPLETE else "CREATE"
     groups = work.deployment.spec.groups
+    owners = _for_the_owner(work)
     short = [g for g in groups if _in_service(work, g) < g.minimum or _changes(work, g)]
     if not short:
-        return DeploymentStatus(f"{verb}_COMPLETE"), None
+        return DeploymentStatus(f"{verb}_COMPLETE"), owners
     if current in (DeploymentStatus.CREATE_COMPLETE, DeploymentStatus.UPDATE_COMPLETE):
-        return current, None  # it was up; what is missing now is being replaced
+        return current, owners  # it was up; what is missing now is being replaced
     why = _hopeless(work, short)
-    return DeploymentStatus(f"{verb}_FAILED" if why else f"{verb}_IN_PROGRESS"), why
+    return DeploymentStatus(f"{verb}_FAILED" if why else f"{verb}_IN_PROGRESS"), why or owners
+
+
+def _for_the_owner(work: Pass) -> Reason | None:
+    """What the owner has to do so that the deployment can go on to change."""
+    pools = {group.pool for group in work.deployment.spec.groups}
+    found = (why for pool, why in work.seen.unjoinable.items() if pool in pools)
+    return next((why for why in found if why.code in FOR_THE_OWNER), None)
 
 
 def _changes(work: Pass, group: NodeGroup) -> bool:

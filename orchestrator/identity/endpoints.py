@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,11 +16,12 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from orchestrator.identity.claims import shown
-from orchestrator.outbound import is_loopback
+from orchestrator.outbound import Cut, is_loopback
 from orchestrator.settings import Issuer
 
 FETCH_SECONDS = 5.0
 MAXIMUM_BODY = 256 * 1024
+_CONNECTED = (".connect_tcp.complete", ".start_tls.complete")  # events of httpx that have a socket
 # For httpx: a proxy of the environment is for the world outside, not for this machine.
 DIRECT: Mapping[str, httpx.BaseTransport | None] = {
     f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")
@@ -72,25 +72,34 @@ def exchange(
     url: str, authorization: str | None = None, form: Mapping[str, str] | None = None
 ) -> tuple[int, bytes]:
     """Status and body of any answer of ``url``, within the same bounds."""
-    deadline = time.monotonic() + FETCH_SECONDS
+    cut = Cut(FETCH_SECONDS)
+
+    def traced(event: str, details: Mapping[str, Any]) -> None:
+        if event.endswith(_CONNECTED):
+            cut.watch(details["return_value"].get_extra_info("socket"))
+
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     headers |= {"Authorization": authorization} if authorization else {}
     method = "GET" if form is None else "POST"
     try:
         with (
             httpx.Client(mounts=DIRECT, timeout=FETCH_SECONDS) as client,
-            client.stream(method, url, headers=headers, data=form) as answer,
+            client.stream(
+                method, url, headers=headers, data=form, extensions={"trace": traced}
+            ) as answer,
         ):
             body = b""
             for chunk in answer.iter_raw():
                 body += chunk
                 if len(body) > MAXIMUM_BODY:
                     raise IssuerAway(f"{url} sent more than {MAXIMUM_BODY} bytes")
-                if time.monotonic() > deadline:
-                    raise IssuerAway(f"{url} took longer than {FETCH_SECONDS:g} s")
             return answer.status_code, body
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if cut.late:
+            raise IssuerAway(f"{url} took longer than {FETCH_SECONDS:g} s") from None
         raise IssuerAway(f"{url}: {type(error).__name__}") from None
+    finally:
+        cut.cancel()
 
 
 def is_safe_url(url: object) -> bool:

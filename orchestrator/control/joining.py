@@ -1,0 +1,50 @@
+"""How nodes get what lets them join a pool; where the pool asks for it, in the owner's name."""
+
+from __future__ import annotations
+
+from orchestrator.batch.base import BatchPool, JoinCredential
+from orchestrator.control.ports import Ports
+from orchestrator.errors import LoginUnusable, PortError, Retryable, StoreUnavailable, Terminal
+from orchestrator.model import Deployment, NodeName, PoolName
+from orchestrator.reasons import Reason, reason
+
+
+def pool_of(ports: Ports, name: PoolName | None) -> BatchPool:
+    """The pool of that name; :class:`Terminal` where the server has none."""
+    pool = ports.pools.get(name) if name else None
+    if pool is None:
+        raise Terminal(f"The server has no pool named {name}.")
+    return pool
+
+
+def join_credential(
+    ports: Ports, deployment: Deployment, pool: BatchPool, node: NodeName
+) -> JoinCredential:
+    """A fresh credential for ``node``; raises what the pool does, and
+    :class:`~orchestrator.errors.LoginUnusable`."""
+    wanted = pool.token_wanted()
+    if wanted is None:
+        return pool.join_credential(deployment.id, node)
+    if ports.delegation is None:
+        raise LoginUnusable("this server keeps no logins of people", "login-missing")
+    try:
+        token = ports.delegation.token(deployment.owner, wanted)
+    except StoreUnavailable as error:
+        raise Retryable(str(error), error.after) from None
+    return pool.join_credential(deployment.id, node, token)
+
+
+def why_unjoinable(ports: Ports, deployment: Deployment, name: PoolName) -> Reason | None:
+    """Why no node of ``deployment`` can be given what it needs to join the pool; None if it can."""
+    wanted = ports.pools[name].token_wanted()
+    if wanted is None:
+        return None
+    try:
+        if ports.delegation is None:
+            raise LoginUnusable("this server keeps no logins of people", "login-missing")
+        ports.delegation.look(deployment.owner, wanted)
+    except LoginUnusable as error:
+        return reason(error.code, pool=name, why=str(error))
+    except (PortError, StoreUnavailable) as error:
+        return reason("login-unknown", pool=name, why=str(error))
+    return None
