@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from flask import Flask, Response, current_app, g, request
@@ -14,9 +14,12 @@ from flask import Flask, Response, current_app, g, request
 from orchestrator import logs
 from orchestrator.api import (
     about,
+    browser,
     credentials,
     deployments,
     events,
+    logins,
+    pages,
     plans,
     problems,
     pull,
@@ -24,6 +27,7 @@ from orchestrator.api import (
     whoami,
 )
 from orchestrator.api.refusals import Refusals
+from orchestrator.api.refused_tokens import RefusedTokens
 from orchestrator.api.requests import (
     Services,
     StrictRequest,
@@ -32,12 +36,14 @@ from orchestrator.api.requests import (
     start_correlation,
 )
 from orchestrator.control.service import Orchestrator
-from orchestrator.errors import NotFound
+from orchestrator.errors import NodeRefused, NotFound, UserError
 from orchestrator.identity import access
+from orchestrator.identity.claims import Caller, Fault
 from orchestrator.identity.issuer import DevelopmentIssuer
 from orchestrator.identity.policy import Access, access_of, admit, allowed, standing, without_policy
 from orchestrator.identity.signing import Signer
-from orchestrator.identity.tokens import TokenValidator
+from orchestrator.identity.tokens import TokenValidator, Unauthenticated
+from orchestrator.identity.web import Browsers
 from orchestrator.model import Deployment, DeploymentId
 from orchestrator.settings import Issuer, Settings
 
@@ -65,11 +71,13 @@ def create_app(
     issuer: DevelopmentIssuer | None = None,
     *,
     streams: int = 16,
+    browsers: Browsers | None = None,
 ) -> Flask:
     """The WSGI application.
 
     ``streams`` is how many event streams may be open at a time; each keeps a thread of the server
     busy, so it has to be below their number.  Set ``Services.of(app).closing`` to end them all.
+    ``browsers`` is for those who want another clock or network for them.
     Raises :class:`RuntimeError` for a route without a rule of access, and :class:`UserError` for an
     access file that cannot be used.
     """
@@ -77,6 +85,7 @@ def create_app(
     app = _App("vacuo", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = 2 * settings.limits.template_bytes + _BODY_SLACK
     issuers = trusted(settings, issuer)
+    refused = RefusedTokens(orchestrator.repository)
     Services(
         orchestrator,
         validator,
@@ -84,6 +93,8 @@ def create_app(
         issuers,
         Signer.of(settings),
         access.load(settings.access_file, issuers),
+        refused,
+        browsers or Browsers.of(settings, issuers, validator, orchestrator.repository.sessions),
     ).attach(app)
     problems.register(app)
     app.before_request(_begin)
@@ -91,7 +102,7 @@ def create_app(
     app.after_request(_finish)
     app.after_request(Refusals(orchestrator.repository))
     app.teardown_request(_end)
-    for part in (deployments, resources, plans, events, pull, about, whoami, credentials):
+    for part in (deployments, resources, plans, events, pull, about, whoami, credentials, logins, pages):
         app.register_blueprint(part.blueprint)
     if issuer is not None:
         app.register_blueprint(issuer.blueprint)
@@ -120,7 +131,8 @@ def _admit() -> None:
     if rule is None:
         raise NotFound("There is nothing at this path.")
     if rule.is_a_nodes:
-        pull.admit(rule)
+        with _counted():
+            pull.admit(rule)
         return
     if not rule.needs_token:
         return
@@ -130,7 +142,8 @@ def _admit() -> None:
 
 
 def _authorise(rule: Access) -> None:
-    g.caller = services().validator.validate(request.headers.get("Authorization"))
+    with _counted():
+        g.caller = _caller()
     g.standing = standing(g.caller, services().rules)
     services().pace.take(g.caller.principal, g.standing.each.requests_per_minute)
     if rule.right is None:
@@ -140,6 +153,33 @@ def _authorise(rule: Access) -> None:
         id = (request.view_args or {})["id"]
         g.deployment = allowed(g.standing, _deployment(id), id, rule.right)
         g.bound.enter_context(logs.bound(deployment=g.deployment.id))
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """Count what is refused; who sends no token at all has tried nothing."""
+    try:
+        yield
+    except Unauthenticated as error:
+        if error.fault is not Fault.MISSING:
+            known = error.issuer and f"said to be of {error.issuer}"
+            _count(known or "of no issuer that is trusted here", error)
+        raise
+    except NodeRefused as error:
+        _count("shown as a node's", error)
+        raise
+
+
+def _count(origin: str, refusal: UserError) -> None:
+    address = request.remote_addr or "an address that is not known"
+    services().refused_tokens.count(origin, refusal.code, address, correlation())
+
+
+def _caller() -> Caller:
+    """Who shows a token; else who is signed in with the browser that asks."""
+    shown = request.headers.get("Authorization")
+    found = browser.caller() if shown is None else None
+    return found or services().validator.validate(shown)
 
 
 def _view() -> Callable[..., Any] | None:
@@ -162,6 +202,7 @@ def _finish(response: Response) -> Response:
     # The rule, not the path: a path is what somebody sent, and may hold anything.
     route = request.url_rule.rule if request.url_rule else "(no such path)"
     milliseconds = 1000 * (time.monotonic() - g.started)
+    services().refused_tokens.tell()  # a flood may have ended with the last minute
     log.info("%s %s %d %.0f ms", request.method, route, response.status_code, milliseconds)
     return response
 

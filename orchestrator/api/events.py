@@ -10,11 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flask import Blueprint, Response, request
 
 from orchestrator.api import models, present
+from orchestrator.api.browser import still
 from orchestrator.api.problems import RequestInvalid, entry
 from orchestrator.api.requests import Services, caller, deployment, services, standing
 from orchestrator.api.specification import operation
@@ -36,6 +37,7 @@ STREAM = "text/event-stream"
 RETRY_MILLISECONDS = 2000
 POLL_SECONDS = 0.3
 HEARTBEAT_SECONDS = 15.0
+SESSION_SECONDS = 5.0  # between two looks whether somebody signed out
 _BATCH = 500
 _RESUME = {"Last-Event-ID": "Streams only: go on after this event; counts more than since."}
 
@@ -146,7 +148,7 @@ def _stream(wanted: _Wanted, since: int) -> Response:
             code="too-many-streams",
             status=503,
         )
-    frames = _frames(wanted, since, found, caller().expires_at)
+    frames = _frames(wanted, since, found, _Until(caller().expires_at, still()))
     response = Response(frames, content_type=STREAM, headers=headers)
     response.call_on_close(_once(found.streams.release))
     return response
@@ -158,11 +160,30 @@ def _once(release: Callable[[], None]) -> Callable[[], None]:
     return lambda: release() if pending.acquire(blocking=False) else None
 
 
-def _frames(wanted: _Wanted, since: int, found: Services, until: float) -> Iterator[str]:
-    """Events after ``since``, until nothing can come, the token ends, or the server stops."""
+@dataclass
+class _Until:
+    """How long a stream may go on: until its token ends, and while its session is in force."""
+
+    ends_at: float
+    still: Callable[[], bool]
+    _looked: float = field(default_factory=time.monotonic)
+
+    @property
+    def over(self) -> bool:
+        if time.time() >= self.ends_at:
+            return True
+        if time.monotonic() - self._looked < SESSION_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return not self.still()
+
+
+def _frames(wanted: _Wanted, since: int, found: Services, until: _Until) -> Iterator[str]:
+    """Events after ``since``, until nothing can come, the caller's time is over, or the server
+    stops."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     heard = time.monotonic()
-    while not found.closing.is_set() and time.time() < until:
+    while not found.closing.is_set() and not until.over:
         # Asked before the events are read: what came before the end is never cut off by it.
         ended = wanted.ended(found)
         events = wanted.read(found, since, _BATCH)

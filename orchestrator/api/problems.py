@@ -62,6 +62,16 @@ CODES: dict[str, Code] = {
         "The template takes too much to read",
         "Reading it took more time or memory than one template may.",
     ),
+    "login-unusable": Code(
+        400,
+        "This login is not kept",
+        "The issuer did not renew it for this server.",
+    ),
+    "login-not-kept": Code(
+        400,
+        "No login of yours is kept",
+        "The server keeps no logins of people of your issuer, or its own address is not https.",
+    ),
     "credential-unusable": Code(
         400,
         "This is no credential",
@@ -100,6 +110,26 @@ CODES: dict[str, Code] = {
         "over, or is not one of this server.",
     ),
     "token-expired": Code(401, "The token has expired", "Log in again: `vacuo login`."),
+    "session-ended": Code(
+        401,
+        "The session of the browser has ended",
+        "It was signed out, nobody used it for half an hour, or the token it began with has "
+        "ended. Sign in again at `/account`.",
+    ),
+    "cross-site": Code(
+        403,
+        "The request does not come from a page of this server",
+        "It came with a session cookie, and without the session's `X-CSRF-Token` or from another "
+        "site. Programs send `Authorization: Bearer …` instead.",
+    ),
+    "login-failed": Code(
+        400, "Nobody is signed in", "The page says why; the server's log knows more."
+    ),
+    "login-not-configured": Code(
+        400,
+        "Nobody can sign in by browser here",
+        "The administrator has to set `public_url` and the issuer's `web_client_id`.",
+    ),
     "forbidden": Code(403, "This is not allowed", "The token is good and does not allow this."),
     "limit-exceeded": Code(
         403,

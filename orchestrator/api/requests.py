@@ -14,6 +14,7 @@ from flask import Flask, current_app, g, request
 from flask.wrappers import Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from orchestrator.api.refused_tokens import RefusedTokens
 from orchestrator.control.service import Orchestrator
 from orchestrator.errors import UserError
 from orchestrator.identity.access import Rules
@@ -22,6 +23,7 @@ from orchestrator.identity.policy import Standing
 from orchestrator.identity.rate import Pace
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
+from orchestrator.identity.web import Browsers
 from orchestrator.model import Deployment
 from orchestrator.settings import Issuer
 
@@ -35,7 +37,8 @@ class Services:
 
     ``closing`` ends every event stream when it is set; ``streams`` counts the places for them;
     ``issuers`` are all that tokens are taken of, the built-in one too; ``signer`` signs callbacks;
-    ``rules`` are those of the access file, and ``pace`` holds people to their requests per minute.
+    ``rules`` are those of the access file, and ``pace`` holds people to their requests per minute;
+    ``refused_tokens`` counts tokens that were refused; ``browsers`` is for those who have one.
     """
 
     orchestrator: Orchestrator
@@ -44,6 +47,8 @@ class Services:
     issuers: tuple[Issuer, ...]
     signer: Signer
     rules: Rules
+    refused_tokens: RefusedTokens
+    browsers: Browsers
     pace: Pace = field(default_factory=Pace)
     closing: threading.Event = field(default_factory=threading.Event)
 

@@ -15,7 +15,7 @@ from flask import Response as FlaskResponse
 from pydantic import BaseModel
 from spectree import Response, SecurityScheme, SpecTree
 from spectree.model_adapter.pydantic_adapter import PydanticModelAdapter
-from spectree.models import SecureType, SecuritySchemeData
+from spectree.models import InType, SecureType, SecuritySchemeData
 from spectree.plugins.flask_plugin import FlaskPlugin
 from spectree.plugins.werkzeug_utils import flask_response_unpack
 
@@ -72,7 +72,14 @@ _tree = SpecTree(
         SecurityScheme(
             name="bearer",
             data=SecuritySchemeData(type=SecureType.HTTP, scheme="bearer"),
-        )
+        ),
+        # Its name begins with __Host- where the server is reached by https.
+        SecurityScheme(
+            name="session",
+            data=SecuritySchemeData(
+                type=SecureType.API_KEY, name="vacuo-session", field_in=InType.COOKIE
+            ),
+        ),
     ],
 )
 
@@ -117,7 +124,7 @@ def operation(
         validated = _tree.validate(
             resp=Response(**bodies),
             tags=(blueprint.name,),
-            security={"bearer": []} if rule.needs_token or rule.is_a_nodes else {},
+            security=_security(rule),
             operation_id=view.__name__,
         )(view)
         media = {s: body for s, body in answers.items() if isinstance(body, str)}
@@ -128,6 +135,13 @@ def operation(
         return served
 
     return declare
+
+
+def _security(rule: Access) -> list[dict[str, list[str]]]:
+    """A token; or, for people, the cookie of a session."""
+    if rule.needs_token:
+        return [{"bearer": []}, {"session": []}]
+    return [{"bearer": []}] if rule.is_a_nodes else []
 
 
 def openapi(app: Flask) -> dict[str, Any]:
@@ -156,7 +170,7 @@ def _describe_bodies(
     responses: dict[str, Any], media: Mapping[int, str], stream: bool, errors: frozenset[int]
 ) -> None:
     for status in list(responses):
-        if int(status) not in errors and int(status) == 400:
+        if int(status) not in errors and int(status) == 400 and 400 not in media:
             del responses[status]  # an operation that takes nothing
         elif int(status) in errors:
             schema = responses[status]["content"].pop("application/json")

@@ -1,14 +1,14 @@
-"""``GET /whoami``: what the caller is here, so that a person understands a 403."""
+"""What the caller is here, so that a person understands a 403; and until when."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
 
-from flask import Blueprint
+from flask import Blueprint, g
 
 from orchestrator.api import models, present
-from orchestrator.api.requests import orchestrator, services, standing
+from orchestrator.api.requests import caller, orchestrator, services, standing
 from orchestrator.api.specification import operation
 from orchestrator.identity.access import Together
 from orchestrator.identity.limits import group_limits
@@ -40,6 +40,21 @@ def whoami(query: models.NoQuery) -> models.Whoami:
         requests_per_minute=who.each.requests_per_minute,
         token_ends_at=present.time(caller.expires_at),
         seconds_left=max(0.0, caller.expires_at - time.time()),
+    )
+
+
+@operation(blueprint, "GET", "/session", Access.IDENTIFIED, answers={200: models.Session})
+def get_session(query: models.NoQuery) -> models.Session:
+    """Who asks, until when, and what the pages of a session show when they change something."""
+    who = caller()
+    names = {issuer.issuer: issuer.name for issuer in services().issuers}
+    return models.Session(
+        issuer=who.principal.issuer,
+        issuer_name=names[who.principal.issuer],
+        subject=who.principal.subject,
+        ends_at=present.time(who.expires_at),
+        seconds_left=max(0.0, who.expires_at - time.time()),
+        csrf_token=g.get("csrf"),
     )
 
 

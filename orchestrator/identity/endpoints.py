@@ -93,9 +93,11 @@ def exchange(
                 body += chunk
                 if len(body) > MAXIMUM_BODY:
                     raise IssuerAway(f"{url} sent more than {MAXIMUM_BODY} bytes")
-            return answer.status_code, body
+        if cut.late:  # the end that was seen may be that of our patience
+            raise IssuerAway(f"{url} took longer than {FETCH_SECONDS:g} s")
+        return answer.status_code, body
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        if cut.late:
+        if cut.late or isinstance(error, httpx.TimeoutException):
             raise IssuerAway(f"{url} took longer than {FETCH_SECONDS:g} s") from None
         raise IssuerAway(f"{url}: {type(error).__name__}") from None
     finally:

@@ -7,14 +7,11 @@ was ever heard nothing is known, which is not the same as having no groups.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
 
 from orchestrator.identity.claims import Caller, Refused, Told, read_told
 from orchestrator.identity.endpoints import (
@@ -23,6 +20,7 @@ from orchestrator.identity.endpoints import (
     IssuerForbids,
     IssuerRefuses,
     ask,
+    client_authorization,
     discovered,
     json_at,
 )
@@ -97,7 +95,12 @@ class Enricher:
             found = json_at(self._ask, self._url(_USERINFO), f"Bearer {token}")
         else:
             form = {"token": token, "token_type_hint": "access_token"}
-            found = json_at(self._ask, self._url(_INTROSPECTION), self._client(), form)
+            name, secret = (
+                self._issuer.introspection_client_id,
+                self._issuer.introspection_secret_file,
+            )
+            client = client_authorization(name or "", secret)
+            found = json_at(self._ask, self._url(_INTROSPECTION), client, form)
             if isinstance(found, dict) and found.get("active") is not True:
                 raise Refused("the issuer says that it is not active")
         if not isinstance(found, dict):
@@ -108,16 +111,6 @@ class Enricher:
         if self._endpoint is None or self._now() - self._endpoint[1] > REFRESH_SECONDS:
             self._endpoint = discovered(self._issuer, self._ask, name), self._now()
         return self._endpoint[0]
-
-    def _client(self) -> str:
-        """The client's credentials as RFC 6749, section 2.3.1, has them."""
-        name, path = self._issuer.introspection_client_id, self._issuer.introspection_secret_file
-        try:
-            secret = Path(path or "").read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise IssuerAway(f"the secret of client {name} cannot be read") from None
-        pair = f"{quote(name or '', safe='')}:{quote(secret, safe='')}"
-        return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
 
 class _Latest(Generic[T]):

@@ -38,7 +38,15 @@ from orchestrator.identity.issuer_grants import (
     authorization_server,
 )
 from orchestrator.identity.issuer_refresh import RefreshTokens
+from orchestrator.identity.issuer_web import (
+    WEB_CLIENT,
+    WEB_SCOPES,
+    IdTokens,
+    SaysWhoItIs,
+    web_client,
+)
 from orchestrator.identity.keys import LocalKeys
+from orchestrator.identity.pages import PAGE_HEADERS
 from orchestrator.identity.policy import Access, access
 from orchestrator.identity.signing import ALGORITHM, signing_key
 from orchestrator.outbound import is_loopback
@@ -51,14 +59,6 @@ DEFAULT_USER = "developer"
 _MAXIMUM_BODY = 16 * 1024
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PROXY_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
-_PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'",
-    # Not `no-referrer`: with it browsers say `Origin: null` of our own form.
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Vacuo: log in</title></head><body>
 <h1>Log in to Vacuo</h1>
@@ -168,6 +168,7 @@ def build(settings: Settings, clock: Callable[[], float] = time.time) -> Develop
         algorithms=(ALGORITHM,),
         jwks_uri=f"{base}/issuer/jwks",
         client_id=CLI_CLIENT,
+        web_client_id=WEB_CLIENT,
         delegation="exchange",
         delegation_client_id=SERVER_CLIENT,
         delegation_secret_file=directory.absolute() / "server-secret",
@@ -181,6 +182,7 @@ def build(settings: Settings, clock: Callable[[], float] = time.time) -> Develop
     clients = (
         Client(CLI_CLIENT, PUBLIC_GRANTS),
         Client(SERVER_CLIENT, SERVER_GRANTS, server_secret),
+        web_client(base),
         _script_client(client_file, issuer.issuer),
     )
     devices = Devices(clock)
@@ -191,7 +193,10 @@ def build(settings: Settings, clock: Callable[[], float] = time.time) -> Develop
         minter,
         f"{issuer.issuer}/device",
     )
-    server.register_grant(issuer_codes.code_grant(issuer_codes.Codes(clock)), [issuer_codes.S256()])
+    id_tokens = IdTokens(issuer.issuer, key, kid, clock)
+    code_grant = issuer_codes.code_grant(issuer_codes.Codes(clock))
+    server.register_grant(code_grant, [issuer_codes.S256(), id_tokens])
+    server.register_extension(SaysWhoItIs(issuer.issuer))
     return DevelopmentIssuer(
         issuer,
         LocalKeys.of(public, issuer.algorithms),
@@ -296,7 +301,7 @@ def _blueprint(issuer: Issuer, public: dict[str, Any], server: Any, devices: Dev
 
 
 def _as_page(answer: Response) -> Response:
-    for name, value in _PAGE_HEADERS.items():
+    for name, value in PAGE_HEADERS.items():
         answer.headers.setdefault(name, value)
     return answer
 
@@ -309,10 +314,13 @@ def _metadata(issuer: Issuer) -> dict[str, Any]:
         "token_endpoint": f"{base}/token",
         "authorization_endpoint": f"{base}/authorize",
         "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+        "id_token_signing_alg_values_supported": [ALGORITHM],
+        "subject_types_supported": ["public"],
         "device_authorization_endpoint": f"{base}/device_authorization",
         "revocation_endpoint": f"{base}/revoke",
         "grant_types_supported": sorted(PUBLIC_GRANTS | CONFIDENTIAL_GRANTS | SERVER_GRANTS),
-        "scopes_supported": sorted(SCOPES),
+        "scopes_supported": sorted(SCOPES | WEB_SCOPES),
         "response_types_supported": ["code"],
         "token_endpoint_auth_methods_supported": [
             "none",
@@ -386,7 +394,7 @@ def _page(
         _PAGE, message=message, code=code, form=form, user=user, action=request.path
     )
     answer = make_response(text, status)
-    answer.headers.update(_PAGE_HEADERS)
+    answer.headers.update(PAGE_HEADERS)
     return answer
 
 

@@ -29,6 +29,7 @@ _ASKED = (
     "scope",
     "state",
     "audience",
+    "nonce",
     "code_challenge",
     "code_challenge_method",
 )
@@ -37,7 +38,7 @@ _PAGE = """<!doctype html>
 <h1>Log in to Vacuo</h1>
 {% if message %}<p role="status">{{ message }}</p>{% endif %}
 {% if asked %}<p>This is the development issuer: anybody on this machine may log in, under any name.
-Approve only if you have just called vacuo login.</p>
+Approve only if you have just called vacuo login, or asked to sign in to Vacuo in this browser.</p>
 <form method="post" action="{{ action }}">
 {% for name, value in asked.items() %}<input type="hidden" name="{{ name }}" value="{{ value }}">
 {% endfor %}<p><label>User <input name="user" value="{{ user }}" required autofocus
@@ -59,6 +60,7 @@ class Code:
     scope: str
     redirect_uri: str
     code_challenge: str
+    nonce: str
     expires_at: float
     code_challenge_method: str = "S256"
 
@@ -86,6 +88,7 @@ class Codes:
             asked.scope or "",
             asked.payload.redirect_uri,
             data["code_challenge"],
+            data.get("nonce", ""),
             self._clock() + CODE_SECONDS,
         )
         with self._lock:

@@ -34,7 +34,8 @@ from orchestrator.identity.issuer_refresh import (
 ACCESS_SECONDS = 3600
 DEVICE_SECONDS = 600
 DEVICE_INTERVAL = 1
-# Not openid: there are no ID tokens.  The others are what HTCondor reads in a SciToken.
+# Not openid: ID tokens are for those who sign in by browser.  The others are what HTCondor reads
+# in a SciToken.
 SCOPES = frozenset(
     {"offline_access", "condor:/READ", "condor:/ADVERTISE_STARTD", "condor:/ADVERTISE_MASTER"}
 )
@@ -45,18 +46,23 @@ _AUDIENCE = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(frozen=True)
 class Client:
-    """An OAuth client as Authlib asks about it; one without a secret is public."""
+    """An OAuth client as Authlib asks about it; one without a secret is public.
+
+    Without a ``redirect_uri`` of its own it may be anywhere on loopback.
+    """
 
     client_id: str
     grant_types: frozenset[str]
     secret: str | None = field(default=None, repr=False)
+    scopes: frozenset[str] = SCOPES
+    redirect_uri: str | None = None
 
     def get_client_id(self) -> str:
         return self.client_id
 
     def get_allowed_scope(self, scope: str | None) -> str:
         """Scopes we do not know are left out, as RFC 6749, 3.3 allows."""
-        return " ".join(word for word in (scope or "").split() if word in SCOPES)
+        return " ".join(word for word in (scope or "").split() if word in self.scopes)
 
     def check_client_secret(self, secret: str) -> bool:
         return self.secret is not None and secrets.compare_digest(
@@ -73,7 +79,9 @@ class Client:
         return response_type == "code" and "authorization_code" in self.grant_types
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        """Loopback by its address, on any port (RFC 8252, 7.3)."""
+        """Loopback by its address, on any port (RFC 8252, 7.3); or the one of this client."""
+        if self.redirect_uri is not None:
+            return redirect_uri == self.redirect_uri
         return _LOOPBACK.fullmatch(redirect_uri) is not None
 
     def get_default_redirect_uri(self) -> None:

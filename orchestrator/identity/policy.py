@@ -41,6 +41,7 @@ class Access(Enum):
     """What a route asks of its caller."""
 
     PUBLIC = "anybody"
+    PAGE = "anybody with a browser"  # signing in and out; a form checks where it comes from
     THIS_MACHINE = "anybody on this machine"  # the development issuer; it checks that itself
     IDENTIFIED = "anybody with a valid token"
     AUTHENTICATED = "whoever a rule gives a role; shows only what they may see"
@@ -48,6 +49,7 @@ class Access(Enum):
     SEE = "whoever may see the deployment that the path names"
     CHANGE = "whoever may change it"
     DELETE = "whoever may delete it"
+    DRAIN = "whoever may drain its hosts"
     SECRETS = "whoever may have its secrets"
     AUDIT = "whoever may read the audits of everybody"
     NODE_CREDENTIAL = "a node that shows its one-time credential"
@@ -62,7 +64,7 @@ class Access(Enum):
     @property
     def of_deployment(self) -> bool:
         """Whether it is about one deployment, which the path names."""
-        return self in (Access.SEE, Access.CHANGE, Access.DELETE, Access.SECRETS)
+        return self in _OF_DEPLOYMENT
 
     @property
     def needs_token(self) -> bool:
@@ -81,9 +83,11 @@ _RIGHTS = {
     Access.SEE: Right.SEE,
     Access.CHANGE: Right.CHANGE,
     Access.DELETE: Right.DELETE,
+    Access.DRAIN: Right.DRAIN,
     Access.SECRETS: Right.SECRETS,
     Access.AUDIT: Right.AUDIT,
 }
+_OF_DEPLOYMENT = frozenset({Access.SEE, Access.CHANGE, Access.DELETE, Access.DRAIN, Access.SECRETS})
 
 # --- the table ----------------------------------------------------------------------------------
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from orchestrator.errors import UserError
-from orchestrator.model import Principal
 
 MAXIMUM_PRINCIPALS = 10_000
 
@@ -41,12 +40,12 @@ class Pace:
         self._clock = clock
         self._maximum = maximum
         self._lock = threading.Lock()
-        self._buckets: OrderedDict[Principal, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, who: Principal, per_minute: int | None) -> None:
+    def take(self, who: Hashable, per_minute: int | None) -> None:
         """Count one request, or raise :class:`TooManyRequests`; None is no limit."""
         if per_minute is None:
             return

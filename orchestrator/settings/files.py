@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from orchestrator.errors import UserError
+from orchestrator.settings.document import SEARCH_PATH, find
 from orchestrator.settings.sections import Pool, Settings
 
 READ_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -25,9 +29,10 @@ def check_files(settings: Settings) -> None:
         if trouble
     ]
     found += [
-        f"issuers.{issuer.name}.introspection_secret_file: {path}: {trouble}"
+        f"issuers.{issuer.name}.{field}: {path}: {trouble}"
         for issuer in settings.issuers
-        if (path := issuer.introspection_secret_file) and (trouble := _trouble_of_secret(path))
+        for field in ("introspection_secret_file", "web_client_secret_file")
+        if (path := getattr(issuer, field)) and (trouble := _trouble_of_secret(path))
     ]
     vault = settings.secrets.vault_token_file
     if vault and (trouble := _trouble_of_secret(vault)):
@@ -39,6 +44,28 @@ def check_files(settings: Settings) -> None:
             "see docs/admin/pools.md, docs/admin/identity.md and docs/admin/configuration.md",
             code="configuration-invalid",
         )
+
+
+def named_paths(settings: Settings) -> tuple[Path, ...]:
+    """Every path that ``settings`` name, absolute, and where they themselves may be written."""
+    own = {*SEARCH_PATH, *filter(None, [find()])}
+    return tuple(sorted({path.absolute() for path in (*own, *_paths_in(settings))}))
+
+
+def _paths_in(value: Any) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, str) and value.startswith("/"):  # an option that only a port knows
+        yield Path(value)
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _paths_in(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _paths_in(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths_in(item)
 
 
 def _troubles(pool: Pool) -> Iterator[tuple[str, Path, str]]:

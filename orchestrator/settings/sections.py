@@ -358,6 +358,11 @@ class Settings(_Section):
     log_format: Literal["text", "json"] = Field(
         "text", description="Lines for people or JSON objects, on standard error."
     )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        "auto",
+        description="Whether Ansible on this machine is kept from the rest of it: where that "
+        "works, or else the server does not start, or not at all.",
+    )
     development_issuer: bool = Field(
         False, description="Run the built-in issuer of tokens: anybody on this machine may log in."
     )

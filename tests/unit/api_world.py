@@ -4,6 +4,7 @@ over a simulated world.  Templates are compiled by a stand-in that needs no chil
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -22,7 +23,9 @@ from orchestrator.control.observe import Observer
 from orchestrator.control.ports import Ports, PullSite
 from orchestrator.control.service import Orchestrator, patience
 from orchestrator.identity import issuer as development
+from orchestrator.identity.endpoints import IssuerAway, IssuerRejects
 from orchestrator.identity.tokens import TokenValidator
+from orchestrator.identity.web import Browsers
 from orchestrator.model import (
     DeploymentId,
     DeploymentSpec,
@@ -147,7 +150,18 @@ class ApiWorld:
         )
         self.issuer = development.build(self.settings)
         validator = TokenValidator((), own=self.issuer)
-        self.app = create_app(self.orchestrator, validator, self.issuer, streams=streams)
+        self.browser_now = time.time
+        browsers = Browsers.of(
+            self.settings,
+            (self.issuer.issuer,),
+            validator,
+            self.repository.sessions,
+            self._ask,
+            lambda: self.browser_now(),
+        )
+        self.app = create_app(
+            self.orchestrator, validator, self.issuer, streams=streams, browsers=browsers
+        )
         self.client = self.app.test_client()
 
     def _clock(self) -> float:
@@ -155,6 +169,24 @@ class ApiWorld:
 
     def _wake(self, id: DeploymentId) -> None:
         self.woken.append(id)
+
+    def _ask(
+        self, url: str, authorization: str | None = None, form: Mapping[str, str] | None = None
+    ) -> bytes:
+        """The development issuer, asked without a network."""
+        sent = {"Authorization": authorization} if authorization else {}
+        client = self.app.test_client(use_cookies=False)
+        path = url.removeprefix(self.settings.url)
+        method = "GET" if form is None else "POST"
+        answer = client.open(
+            path, method=method, headers=sent, data=form, base_url=self.settings.url
+        )
+        if answer.status_code == 400:
+            raise IssuerRejects(f"{url} answered 400")
+        if answer.status_code != 200:
+            raise IssuerAway(f"{url} answered {answer.status_code}")
+        body: bytes = answer.data
+        return body
 
     def close(self) -> None:
         self.repository.close()

@@ -74,6 +74,7 @@ OTHERS = {
     ("POST", "/validate"): EVERYBODY,
     ("POST", "/plan"): EVERYBODY,
     ("GET", "/whoami"): EVERYBODY | {"nobody": 200},
+    ("GET", "/session"): EVERYBODY | {"nobody": 200},
     ("POST", "/deployments"): {"administrator": 201, "user": 201, "operator": 403, "auditor": 403}
     | {"nobody": 403},
     ("GET", "/credentials"): EVERYBODY,
@@ -463,7 +464,11 @@ def test_the_documentation_says_which_right_each_route_needs(world: ApiWorld) ->
         match[1]: match[2]
         for match in re.finditer(r"^\| \[`(\w+ /\S*)`\].*\| ([^|]*) \|$", text, re.M)
     }
-    words = {Access.PUBLIC: "anybody", Access.IDENTIFIED: "anybody with a token"}
+    words = {
+        Access.PUBLIC: "anybody",
+        Access.PAGE: "anybody with a browser",
+        Access.IDENTIFIED: "anybody with a token",
+    }
     for rule in world.app.url_map.iter_rules():
         wanted = access_of(world.app.view_functions[rule.endpoint])
         assert wanted is not None

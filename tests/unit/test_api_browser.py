@@ -1,4 +1,7 @@
-"""What a browser may do with the API: nothing, unless its own page asks."""
+"""What a browser may do with the API: nothing, unless its own page asks.
+
+``test_api_sessions.py`` is about those who are signed in.
+"""
 
 from __future__ import annotations
 
@@ -44,13 +47,18 @@ def test_no_other_origin_is_let_in_by_any_route(api: ApiWorld) -> None:
                 assert named == [], (method, path, origin)
 
 
-def test_no_answer_sets_a_cookie_and_none_is_looked_at(api: ApiWorld) -> None:
+def test_only_signing_in_and_out_sets_a_cookie_and_no_other_cookie_is_looked_at(
+    api: ApiWorld,
+) -> None:
     token = api.issuer.mint("alice")
     for method, path in routes(api):
         answer = api.client.open(path, method=method, headers={"Cookie": f"session={token}"})
-        assert "Set-Cookie" not in answer.headers, (method, path)
-    answer = api.client.get("/deployments", headers={"Cookie": f"Authorization=Bearer {token}"})
-    assert answer.status_code == 401
+        if path not in ("/login", "/logout"):
+            assert "Set-Cookie" not in answer.headers, (method, path)
+    for name in ("Authorization", "session", "vacuo-session", "__Host-vacuo-session"):
+        for value in (f"Bearer {token}", token):
+            answer = api.client.get("/deployments", headers={"Cookie": f"{name}={value}"})
+            assert answer.status_code == 401, name
 
 
 def test_a_token_in_the_address_is_not_taken(api: ApiWorld) -> None:
@@ -70,13 +78,14 @@ def test_answers_are_kept_by_no_cache_and_shown_in_no_frame(api: ApiWorld) -> No
 
 
 def test_pages_for_people_run_no_script_and_are_in_no_frame(api: ApiWorld) -> None:
-    page = api.client.get("/issuer/device", environ_base={"REMOTE_ADDR": "127.0.0.1"})
-    assert page.mimetype == "text/html"
-    policy = page.headers["Content-Security-Policy"]
-    assert "default-src 'none'" in policy
-    assert "script-src" not in policy
-    assert "frame-ancestors 'none'" in policy
-    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    for path in ("/issuer/device", "/account"):
+        page = api.client.get(path, environ_base={"REMOTE_ADDR": "127.0.0.1"})
+        assert page.mimetype == "text/html"
+        policy = page.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+        assert "frame-ancestors 'none'" in policy
+        assert page.headers["X-Content-Type-Options"] == "nosniff"
 
 
 def test_https_is_insisted_on_where_the_server_is_reached_by_it(api: ApiWorld) -> None:

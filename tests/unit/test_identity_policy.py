@@ -465,7 +465,7 @@ def test_routes_without_a_rule_are_named() -> None:
 
 
 def test_what_needs_a_token_and_what_is_a_nodes() -> None:
-    free = {Access.PUBLIC, Access.THIS_MACHINE}
+    free = {Access.PUBLIC, Access.PAGE, Access.THIS_MACHINE}
     nodes = {Access.NODE_CREDENTIAL, Access.NODE, Access.NODE_RUN}
     assert {rule for rule in Access if rule.is_a_nodes} == nodes
     assert {rule for rule in Access if rule.needs_token} == set(Access) - free - nodes

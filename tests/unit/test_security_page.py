@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/admin/security.md").read_text()
-HEADINGS = ("Tokens", "Access", "Secrets", "Hostile input", "HTTP", "Audit")
+HEADINGS = ("Tokens", "Access", "Secrets", "Hostile input", "HTTP", "Browsers", "Audit")
 
 
 @cache

@@ -12,6 +12,7 @@ class IssuerInfo(Answer):
     issuer: str
     client_id: str
     audiences: list[str]
+    delegation_scope: str | None
 
 
 class LimitsInfo(Answer):
@@ -94,6 +95,17 @@ class Whoami(Answer):
     requests_per_minute: int | None
     token_ends_at: str
     seconds_left: float
+
+
+class Session(Answer):
+    """Who asks, and until when; ``csrf_token`` is None where a token and no cookie says who."""
+
+    issuer: str
+    issuer_name: str
+    subject: str
+    ends_at: str
+    seconds_left: float
+    csrf_token: str | None
 
 
 class ErrorEntry(Answer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from orchestrator.api.models.wire import LARGEST, MAXIMUM_LINES, MAXIMUM_PAGE, Wire
 from orchestrator.model import DeploymentStatus, EventKind
@@ -56,6 +56,22 @@ class SubmissionBody(Wire):
 
 class NoQuery(Wire):
     """No query parameter is understood."""
+
+
+class LoginQuery(Wire):
+    issuer: str | None = Field(None, max_length=64)
+    next: str = "/account"
+
+
+class CallbackQuery(Wire):
+    """An answer of an issuer; what else it may have in it is not looked at (RFC 6749, 4.1.2)."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    state: str | None = None
+    code: str | None = None
+    iss: str | None = None
+    error: str | None = None
 
 
 class PageQuery(Wire):
