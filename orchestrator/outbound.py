@@ -103,7 +103,7 @@ class Outbound:
             exchange.connect(addresses)
             return exchange.ask(method, body, headers, self._guard.maximum_bytes)
         except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
-            if exchange.late:
+            if exchange.late or isinstance(error, TimeoutError):
                 seconds = f"{self._guard.seconds:g}"
                 raise OutboundError(f"{host} took longer than {seconds} s") from None
             raise OutboundError(f"{host} cannot be reached: {_why(error)}") from None
@@ -150,6 +150,36 @@ class Outbound:
         return found
 
 
+class Cut:
+    """Ends what goes on over a socket once ``seconds`` are over, and then says that it is ``late``.
+
+    Bytes may come one by one for ever, each in time: somebody must look at the whole.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.late = False
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(max(0.0, seconds), self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def watch(self, connection: socket.socket) -> None:
+        """This is the socket; one that was watched before is left alone from now on."""
+        self._socket = connection
+        if self.late:
+            self._end()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.late = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Not the one of SSLSocket, which would say good-bye first.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
 class _Exchange:
     """One connection to one of the checked addresses, cut at the deadline."""
 
@@ -161,32 +191,34 @@ class _Exchange:
         self._deadline = deadline
         self._context = context
         self._socket: socket.socket | None = None
-        self.late = False
-        # Bytes may come one by one for ever, each in time: somebody must look at the whole.
-        self._timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._cut)
-        self._timer.daemon = True
-        self._timer.start()
+        self._cut = Cut(deadline - time.monotonic())
+
+    @property
+    def late(self) -> bool:
+        return self._cut.late
 
     def connect(self, addresses: Sequence[str]) -> None:
         error: OSError | None = None
         for address in addresses:
             left = self._deadline - time.monotonic()
             if left <= 0:
-                self.late = True
+                self._cut.late = True
                 break
             try:
                 self._socket = socket.create_connection((address, self._port), timeout=left)
                 break
             except OSError as found:
-                self.late = time.monotonic() >= self._deadline
+                self._cut.late = time.monotonic() >= self._deadline
                 error = found
         if self._socket is None:
             raise error or TimeoutError("no address answers")
+        self._cut.watch(self._socket)
         if self._parts.scheme == "https":
             host = self._parts.hostname or ""
             self._socket = self._context.wrap_socket(
                 self._socket, server_hostname=host, do_handshake_on_connect=False
             )
+            self._cut.watch(self._socket)
             self._socket.do_handshake()
 
     def ask(self, method: str, body: bytes | None, headers: Mapping[str, str], most: int) -> Answer:
@@ -211,15 +243,8 @@ class _Exchange:
                 raise ValueError("the answer is compressed")
             return Answer(response.status, found, content)
 
-    def _cut(self) -> None:
-        self.late = True
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                # Not the one of SSLSocket, which would say good-bye first.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
     def close(self) -> None:
-        self._timer.cancel()
+        self._cut.cancel()
         if self._socket is not None:
             self._socket.close()
 
