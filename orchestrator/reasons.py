@@ -133,6 +133,10 @@ REGISTRY: dict[str, ReasonText] = {
     "no-sandbox": ReasonText(
         "Ansible runs on the server without a sandbox: {why}.", "apt install bubblewrap"
     ),
+    "secrets-elsewhere": ReasonText(
+        "{count} secrets are still {here}, while the settings say that they are kept {there}.",
+        "vacuo server move-secrets",
+    ),
     # failures
     "create-failed": ReasonText(
         "Site {site} refused node {node}: {why}.", "vacuo explain {deployment}"

@@ -20,8 +20,15 @@ packages_python=(python3 python3-venv ca-certificates)
 packages_rest=(
   podman runc netavark aardvark-dns iptables nftables catatonit  # the engine of local hosts
   mmdebstrap                                                     # makes the images
+  bubblewrap util-linux          # what Ansible runs in; util-linux has setpriv
   openssh-client git make iproute2
 )
+if [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ]; then
+  packages_rest+=(
+    e2fsprogs fdisk mtools grub-common grub-pc-bin grub-efi-amd64-bin qemu-utils  # make disk images
+    qemu-system-x86 ovmf                                                          # boot them, in tests
+  )
+fi
 
 say() { echo "setup: $*" >&2; }
 fail() { say "$*"; exit 1; }

@@ -14,24 +14,22 @@ import fcntl
 import importlib.util
 import logging
 import os
-import queue
 import re
 import shutil
-import signal
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.configure import bundle, run_files, ssh, supervisor
+from orchestrator.configure import bundle, cell, run_files, ssh
+from orchestrator.configure.ansible_run import IDENT, AnsibleRun
 from orchestrator.configure.base import (
     Bundle,
+    Confinement,
     HostToConfigure,
     PullOrder,
     SecretFile,
@@ -49,17 +47,6 @@ log = logging.getLogger(__name__)
 NAMESPACE, COLLECTION = "vacuo", "site"
 LOGS_KEPT = 50
 HOSTS_AT_ONCE = 20
-POLL_SECONDS = 0.2
-END_SECONDS = 15.0
-LONGEST_SOCKET_PATH = 107  # <sys/un.h>, less the final NUL
-SOCKET_NAME_LENGTH = 30  # Ansible's hash, and what ssh appends while it makes the socket
-# All that Ansible's processes get of the server's environment, and what the runner adds to it.
-ENVIRONMENT = ("PATH", "HOME", "TMPDIR", "TZ")
-RUNNER_ENVIRONMENT = (
-    "ANSIBLE_CALLBACK_PLUGINS",
-    "ANSIBLE_STDOUT_CALLBACK",
-    "AWX_ISOLATED_DATA_DIR",
-)
 
 
 class AnsibleConfigurator:
@@ -85,6 +72,8 @@ class AnsibleConfigurator:
         self._collections = [self._directory / "collections", *extra_collections]
         roles = self._link_collection()
         self._roles = (*(f"{NAMESPACE}.{COLLECTION}.{role}" for role in roles), *extra_roles)
+        known = {self._link: _collection_source()} | {path: path for path in extra_collections}
+        self._cell = cell.make(settings, known)
         self._remove_leftovers()
 
     @property
@@ -112,6 +101,12 @@ class AnsibleConfigurator:
 
     def key_file(self) -> str:
         return str(self._private_key())
+
+    def confinement(self) -> Confinement | None:
+        if self._cell.sandbox is None:
+            return Confinement(False, self._cell.why_open)
+        user = "as nobody's user" if self._cell.sandbox.other_user else "as the server's user"
+        return Confinement(True, f"Ansible runs in a sandbox, {user}.")
 
     def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
         ssh.put(host, file, self._private_key())
@@ -152,18 +147,18 @@ class AnsibleConfigurator:
         progress = Progress(hosts)
         refused: set[str] = set()
         with self._run_directory(run) as directory, contextlib.ExitStack() as stack:
-            control = stack.enter_context(_control_directory(directory))
+            scratch = stack.enter_context(self._cell.scratch(directory))
             settings = RunSettings(
                 directory=directory,
-                private_key=self._private_key(),
+                private_key=_copied_key(self._private_key(), directory),
                 collections=":".join(map(str, self._collections)),
-                control_directory=control,
+                scratch=scratch,
                 strategy="mitogen_free" if mitogen else "ansible.builtin.free",
                 strategy_plugins=mitogen,
                 forks=min(HOSTS_AT_ONCE, len(hosts)),
             )
             playbook = run_files.write(settings, hosts)
-            going = _Run(directory, playbook, self._limit_seconds)
+            going = AnsibleRun(directory, playbook, self._cell, self._limit_seconds)
             stack.callback(self._keep_log, directory, run, redactor(hosts))
             stack.callback(going.end)
             for raw in going.events():
@@ -180,6 +175,11 @@ class AnsibleConfigurator:
             yield from progress.give_up(going.why(progress.complaint))
         return [host for host in hosts if host.node in refused]
 
+    @property
+    def _link(self) -> Path:
+        """Our collection, under the name by which Ansible finds it."""
+        return self._directory / "collections/ansible_collections" / NAMESPACE / COLLECTION
+
     # --- what stays between runs ----------------------------------------------------------------
 
     def _private_key(self) -> Path:
@@ -192,7 +192,7 @@ class AnsibleConfigurator:
     def _link_collection(self) -> list[str]:
         """Make our collection known to Ansible under its name; returns its roles."""
         source = _collection_source()
-        link = self._directory / "collections/ansible_collections" / NAMESPACE / COLLECTION
+        link = self._link
         if not link.is_symlink() or link.readlink() != source:
             with tempfile.TemporaryDirectory(dir=link.parent) as directory:
                 fresh = Path(directory) / COLLECTION
@@ -225,7 +225,7 @@ class AnsibleConfigurator:
 
     def _keep_log(self, directory: Path, run: str, redact: Callable[[str], str]) -> None:
         logs = self._directory / "logs"
-        output = directory / "artifacts" / "run" / "stdout"
+        output = directory / "artifacts" / IDENT / "stdout"
         with contextlib.suppress(OSError):
             text = output.read_text(errors="replace")
             kept = logs / (re.sub(r"[^A-Za-z0-9_.-]", "_", run)[:80] + ".log")
@@ -235,104 +235,6 @@ class AnsibleConfigurator:
             by_age = sorted(logs.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
             for old in by_age[LOGS_KEPT:]:
                 old.unlink(missing_ok=True)
-
-
-class _Run:
-    """One process of Ansible with its supervisor, and the thread of ansible-runner around it."""
-
-    def __init__(self, directory: Path, playbook: Path, limit_seconds: float) -> None:
-        self._directory = directory
-        self._playbook = playbook
-        self._events: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-        self._deadline = time.monotonic() + limit_seconds
-        self._limit_seconds = limit_seconds
-        self._ending = threading.Event()
-        self._fault = ""
-        self.overdue = False
-        self._thread = threading.Thread(target=self._follow, name="ansible-run", daemon=True)
-        self._thread.start()
-
-    def events(self) -> Iterator[Mapping[str, Any]]:
-        """The runner's events as they come, until the run has ended or its time is up."""
-        while True:
-            try:
-                wait = max(0.0, self._deadline - time.monotonic())
-                event = self._events.get(timeout=wait)
-            except queue.Empty:
-                self.overdue = True
-                return
-            if event is None:
-                return
-            yield event
-
-    def why(self, complaint: str) -> str:
-        """Why the run ended before a host did."""
-        if self.overdue:
-            return f"it was not done after {self._limit_seconds:g} s"
-        return self._fault or complaint or "Ansible ended before the host was done"
-
-    def end(self) -> None:
-        """End the run and all its processes; returns when they are gone."""
-        self._ending.set()
-        pid_file = self._directory / "supervisor.pid"
-        deadline = time.monotonic() + END_SECONDS
-        while self._thread.is_alive() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int(pid_file.read_text()), signal.SIGTERM)
-            self._thread.join(POLL_SECONDS)
-
-    def _follow(self) -> None:
-        try:
-            self._run()
-        except Exception as error:
-            log.exception("ansible-runner failed")
-            self._fault = f"ansible-runner failed: {type(error).__name__}"
-        finally:
-            self._events.put(None)
-
-    def _run(self) -> None:
-        # Imported here: it takes a tenth of a second, and only servers need it.
-        from ansible_runner.interface import init_runner
-
-        runner = init_runner(
-            private_data_dir=str(self._directory),
-            playbook=str(self._playbook),
-            inventory=str(self._directory / "inventory.yml"),
-            ident="run",
-            quiet=True,
-            settings={"pexpect_timeout": POLL_SECONDS, "suppress_ansible_output": True},
-            event_handler=self._took,
-            cancel_callback=self._abandoned,
-        )
-        runner.config.env = self._environment(runner.config.env)
-        runner.config.command = self._command()
-        runner.config.cwd = str(self._directory)
-        runner.run()
-
-    def _took(self, event: Mapping[str, Any]) -> bool:
-        self._events.put(event)
-        return False  # nothing is written down: it may hold what must not be shown
-
-    def _abandoned(self) -> bool:
-        # The supervisor ends the run; this is for one that never came up.
-        return self._ending.is_set() and not (self._directory / "supervisor.pid").exists()
-
-    def _command(self) -> list[str]:
-        guard = [sys.executable, "-I", "-S", supervisor.__file__]
-        inventory = str(self._directory / "inventory.yml")
-        # The package, not the script on PATH: a virtual environment need not be activated.
-        ansible = [sys.executable, "-m", "ansible.cli.playbook", "-i", inventory]
-        return [*guard, str(self._directory / "supervisor.pid"), *ansible, str(self._playbook)]
-
-    def _environment(self, runners: Mapping[str, str]) -> dict[str, str]:
-        own = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-        own |= {name: runners[name] for name in RUNNER_ENVIRONMENT if name in runners}
-        return own | {
-            "ANSIBLE_CONFIG": str(self._directory / "ansible.cfg"),
-            # The runner would switch it off where nobody says otherwise.
-            "ANSIBLE_HOST_KEY_CHECKING": "True",
-            "LC_ALL": "C.UTF-8",
-        }
 
 
 def _make_key(path: Path) -> None:
@@ -350,6 +252,14 @@ def _make_key(path: Path) -> None:
             os.link(fresh, path)
 
 
+def _copied_key(path: Path, directory: Path) -> Path:
+    """The run's own copy: it may not see where the key is kept."""
+    copy = directory / path.name
+    copy.touch(mode=0o600)
+    copy.write_bytes(path.read_bytes())
+    return copy
+
+
 def _public_line(path: Path) -> str:
     """The public half of a private key, as ``authorized_keys`` has it."""
     key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
@@ -357,18 +267,6 @@ def _public_line(path: Path) -> str:
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
     return public.decode() + " vacuo"
-
-
-@contextlib.contextmanager
-def _control_directory(run: Path) -> Iterator[Path]:
-    """A directory for ssh's sockets: the run's own, unless their names would be too long there."""
-    own = run / "c"
-    if len(str(own)) + SOCKET_NAME_LENGTH <= LONGEST_SOCKET_PATH:
-        own.mkdir(mode=0o700)
-        yield own
-    else:
-        with tempfile.TemporaryDirectory(prefix="vacuo-") as short:
-            yield Path(short)
 
 
 @contextlib.contextmanager

@@ -89,6 +89,15 @@ class Bundle:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Confinement:
+    """Whether what runs on this machine for hosts is kept from the rest of it, and how, or why
+    not."""
+
+    confined: bool
+    detail: str
+
+
 class Configurator(Protocol):
     """Two ways lead to the same host: :meth:`apply` reaches it over ssh, and a host that was
     created with the files of :meth:`bootstrap` for a :class:`PullOrder` fetches its
@@ -117,6 +126,10 @@ class Configurator(Protocol):
 
     def key_file(self) -> str:
         """The private ssh key that :meth:`bootstrap` lets in, as a path on this machine."""
+        ...
+
+    def confinement(self) -> Confinement | None:
+        """How runs are kept from the rest of this machine; None where nothing runs on it."""
         ...
 
     def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:

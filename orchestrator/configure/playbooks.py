@@ -20,6 +20,7 @@ from typing import Any
 from orchestrator.configure.base import (
     Bundle,
     Configurator,
+    Confinement,
     HostToConfigure,
     PullOrder,
     RoleCall,
@@ -73,6 +74,9 @@ class WithPlaybooks:
 
     def preparation(self, role: str) -> str | None:
         return self._inner.preparation(role)
+
+    def confinement(self) -> Confinement | None:
+        return self._inner.confinement()
 
     def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
         self._inner.put_secret(host, file)

@@ -48,12 +48,12 @@ _HOST_KEY = re.compile(
 @dataclass(frozen=True)
 class RunSettings:
     """What is the same for every host of a run.  ``strategy_plugins`` is empty for Ansible's own
-    strategies; ``control_directory`` is short, because sockets are made in it."""
+    strategies; the path of ``scratch`` is short, because sockets are made below it."""
 
     directory: Path
     private_key: Path
     collections: str  # directories, separated by colons
-    control_directory: Path
+    scratch: Path
     strategy: str = "ansible.builtin.free"
     strategy_plugins: str = ""
     forks: int = 20
@@ -247,8 +247,8 @@ def configuration(settings: RunSettings) -> str:
     )
     return f"""\
 [defaults]
-home = {directory / "home"}
-local_tmp = {directory / "tmp"}
+home = {settings.scratch / "home"}
+local_tmp = {settings.scratch / "tmp"}
 inventory = {directory / "inventory.yml"}
 collections_path = {settings.collections}
 roles_path = {settings.collections}
@@ -263,7 +263,7 @@ pipelining = True
 retries = 2
 ssh_args = -o ControlMaster=auto -o ControlPersist=60s
 ssh_common_args = {" ".join(ssh)}
-control_path_dir = {settings.control_directory}
+control_path_dir = {settings.scratch}
 """
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from orchestrator.configure import bundle
 from orchestrator.configure.base import (
     Bundle,
+    Confinement,
     HostToConfigure,
     PullOrder,
     SecretFile,
@@ -46,6 +47,9 @@ class SimulatedConfigurator:
 
     def key_file(self) -> str:
         return ""
+
+    def confinement(self) -> Confinement | None:
+        return None
 
     def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:
         with self._world.lock:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestrator.control import assembly, callbacks
+from orchestrator.control import assembly, callbacks, joining
 from orchestrator.control.concealing import Scalar, conceal, sealable
 from orchestrator.control.configuration import place_of
 from orchestrator.control.explain import (
@@ -32,6 +32,8 @@ from orchestrator.control.pulling import Pulling
 from orchestrator.control.updating import UPDATABLE, impossible
 from orchestrator.control.values import secrets_in
 from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError
+from orchestrator.identity.delegation import Delegation
+from orchestrator.identity.moving import elsewhere
 from orchestrator.identity.secrets import SecretStore, fingerprint
 from orchestrator.model import (
     Allowance,
@@ -93,7 +95,7 @@ class Check:
     """One look at a site or a pool: ``ok`` is None where it cannot be told."""
 
     name: str
-    ok: bool | None
+    ok: bool | None = None
     detail: str = ""
     reason: Reason | None = None
 
@@ -268,6 +270,16 @@ class Orchestrator:
         self._wake(id)
         return changed
 
+    @property
+    def delegation(self) -> Delegation | None:
+        """The logins that the server keeps of people."""
+        return self._ports.delegation
+
+    def get_login(self, deployment: Deployment, bearer: str) -> None:
+        """See to it that the deployment can act for its owner, whose access token is ``bearer``."""
+        joining.get_login(self._ports, deployment, bearer)
+        self._wake(deployment.id)
+
     # --- looking -------------------------------------------------------------------------------
 
     def preview(self, submission: Submission) -> Preview:
@@ -380,7 +392,12 @@ class Orchestrator:
                 pools.append(Check(f"pool {name}", _told(error), reason=why))
             else:
                 pools.append(Check(f"pool {name}", True, f"{machines} of our machines are in it."))
-        return (*self._check_sandbox(), *sites, *pools)
+        return (*self._check_sandbox(), *self._check_secrets(), *sites, *pools)
+
+    def _check_secrets(self) -> Iterator[Check]:
+        why = secrets_elsewhere(self.settings, self.repository)
+        if why:
+            yield Check("secrets", reason=why)
 
     def _check_sandbox(self) -> Iterator[Check]:
         found = self._ports.configurator.confinement()
@@ -396,6 +413,16 @@ class Orchestrator:
             return Check(f"site {name}", _told(error), reason=why)
         limit = "any number of" if quota.instances is None else str(quota.instances)
         return Check(f"site {name}", True, f"{quota.instances_used} of {limit} instances are used.")
+
+
+def secrets_elsewhere(settings: Settings, repository: Repository) -> Reason | None:
+    """Why some secrets are not where the settings say, if they are not."""
+    into_vault = settings.secrets.backend == "vault"
+    count = elsewhere(repository.secrets, into_vault)
+    if not count:
+        return None
+    places = ("in the database", "in Vault") if into_vault else ("in Vault", "in the database")
+    return reason("secrets-elsewhere", count=count, here=places[0], there=places[1])
 
 
 def patience(settings: Settings) -> Patience:

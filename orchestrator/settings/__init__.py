@@ -9,7 +9,7 @@ What is wrong is told by file, line and field, and never by its value: that may 
 """
 
 from orchestrator.settings.document import SEARCH_PATH, find, load, scalars, sections
-from orchestrator.settings.files import check_files
+from orchestrator.settings.files import check_files, named_paths
 from orchestrator.settings.secrets import Secrets
 from orchestrator.settings.sections import (
     Callbacks,
@@ -42,6 +42,7 @@ __all__ = [
     "check_files",
     "find",
     "load",
+    "named_paths",
     "scalars",
     "sections",
 ]

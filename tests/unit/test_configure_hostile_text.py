@@ -21,7 +21,8 @@ import pytest
 import yaml
 
 from orchestrator.configure import run_files
-from orchestrator.configure.ansible import ENVIRONMENT, RUNNER_ENVIRONMENT, AnsibleConfigurator
+from orchestrator.configure.ansible import AnsibleConfigurator
+from orchestrator.configure.ansible_run import ENVIRONMENT, RUNNER_ENVIRONMENT
 from orchestrator.configure.base import RoleCall
 from orchestrator.configure.run_files import RunSettings
 from orchestrator.control.growth import _host_word
@@ -244,6 +245,7 @@ def test_ansible_gets_nothing_of_the_servers_environment(
     assert seen, "no process of Ansible was seen"
     known = {*ENVIRONMENT, *RUNNER_ENVIRONMENT}
     known |= {"ANSIBLE_CONFIG", "ANSIBLE_HOST_KEY_CHECKING", "LC_ALL"}
+    known |= {"PWD"}  # bubblewrap's word for where it has brought them
     assert any("ANSIBLE_CONFIG" in environment for environment in seen.values())
     for environment in seen.values():
         assert planted not in environment.values()

@@ -15,6 +15,7 @@ import yaml
 from orchestrator.configure import run_files
 from orchestrator.configure.base import (
     Bundle,
+    Confinement,
     HostToConfigure,
     PullOrder,
     RoleCall,
@@ -79,6 +80,9 @@ class Inner:
         return ""
 
     def preparation(self, role: str) -> str | None:
+        return None
+
+    def confinement(self) -> Confinement | None:
         return None
 
     def put_secret(self, host: HostToConfigure, file: SecretFile) -> None:

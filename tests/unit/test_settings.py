@@ -179,6 +179,7 @@ def test_every_single_value_can_be_overridden_by_the_environment(write: Write) -
         "public_url": "https://vacuo.example.org/",
         "database": "postgresql://a: [b]@c/d",
         "log_format": "json",
+        "sandbox": "required",
         "development_issuer": "true",
         "access_file": "/etc/vacuo/access.yaml",
     }
