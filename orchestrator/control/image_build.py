@@ -62,24 +62,36 @@ def build(
     Raises :class:`UserError` where there is no such site or nothing to bake, and the errors of the
     compiler and of the ports.
     """
-    compiler = Compiler(settings.limits)
-    try:
-        compiled = compiler.compile(template, inputs)
-        # Secrets are not baked: a host is given them when it is configured.
-        spec = conceal(compiled, inputs, lambda name, text: "").spec
-    finally:
-        compiler.close()
-    # Its own directory is its own installation: a running server must not take its hosts for lost.
-    own = settings.model_copy(update={"data_directory": settings.data_directory / "image-builds"})
-    own.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    configurator = AnsibleConfigurator(own)
-    bakery = Bakery(configurator, own.limits.boot_seconds, say)
+    groups = groups_of(settings, template, inputs)
+    own = own_installation(settings)
+    bakery = Bakery(AnsibleConfigurator(own), own.limits.boot_seconds, say)
     built = []
-    for group in spec.groups:
+    for group in groups:
         chosen, offer = _place(own, group, site)
         provider = assembly.provider(chosen, own)
         built.append(bakery.bake(chosen.name, provider, group, offer, force))
     return built
+
+
+def groups_of(
+    settings: Settings, template: str, inputs: Mapping[str, Any]
+) -> tuple[NodeGroup, ...]:
+    """The groups of ``template``, without secrets: a host is given them when it is configured."""
+    compiler = Compiler(settings.limits)
+    try:
+        return conceal(
+            compiler.compile(template, inputs), inputs, lambda name, text: ""
+        ).spec.groups
+    finally:
+        compiler.close()
+
+
+def own_installation(settings: Settings) -> Settings:
+    """Settings for builds, whose own directory is their own installation: a running server must not
+    take their hosts for lost."""
+    own = settings.model_copy(update={"data_directory": settings.data_directory / "image-builds"})
+    own.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return own
 
 
 def _place(settings: Settings, group: NodeGroup, name: str | None) -> tuple[Site, Offer]:
