@@ -35,11 +35,13 @@ from orchestrator.providers.container_engine import connect, find_engine
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
+from testbed.configured import names_of, on_the_host
 
 RUNNING = InstanceState.RUNNING
 REAL = {"local"}
 BASE = "localhost/vacuo/host:current"
 LABELS = ["vacuo.prepared"]
+MOST_TASKS = 10
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -123,12 +125,7 @@ class LocalBakery:
         repository, _, tag = self.base.rpartition(":")
         self.client.images.get(to).tag(repository, tag)
 
-    def bake(self) -> Any:
-        services = (
-            Service("containers", "", "vacuo.site.container_runtime"),
-            Service("execute", "", "vacuo.site.htcondor_execute"),
-        )
-        group = NodeGroup(GroupName("worker"), Requirements(), services)
+    def bake(self, group: NodeGroup) -> Any:
         offer = Offer(SiteName("oven"), "any", 1, 2048, 1, self.base)
         bakery = Bakery(self.configurator, 240.0, print)
         built = bakery.bake("oven", self.provider, group, offer, force=False)
@@ -163,15 +160,13 @@ def test_a_worker_from_a_prepared_image_has_little_left_to_do(
     local: LocalBakery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local.configurator, "roles_digest", lambda: "whoever edits them now")
-    built = local.bake()
+    group = _group(WORKER)
+    built = local.bake(group)
     assert built.fresh
     assert list(local.provider.list(OWNER)) == []
-    assert not local.bake().fresh
-    host = _host(local, built.image.image)
-    events = list(local.configurator.apply([host], "rest"))
-    assert events[-1].status is TaskStatus.FINISHED, events[-1]
-    ran = [e for e in events if e.role and e.status in (TaskStatus.OK, TaskStatus.CHANGED)]
-    assert not [event for event in ran if "Install" in event.task or "apt" in event.task]
+    assert not local.bake(group).fresh
+    host = _host(local, built.image.image, WORKER)
+    _little_is_left(local, host)
     instance = next(one.id for one in local.provider.list(None) if one.node == host.node)
     keys = local.execute(instance, "cat", "/root/.ssh/authorized_keys").splitlines()
     assert len(keys) == 1  # that of its own creation
@@ -181,21 +176,60 @@ def test_a_worker_from_a_prepared_image_has_little_left_to_do(
     assert built.image not in local.provider.prepared_images()
 
 
-def _host(local: LocalBakery, image: str) -> HostToConfigure:
+@pytest.mark.real
+def test_caches_from_a_prepared_image_have_little_left_to_do(
+    local: LocalBakery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local.configurator, "roles_digest", lambda: "whoever edits them now")
+    built = local.bake(_group(CACHE))
+    _little_is_left(local, _host(local, built.image.image, CACHE))
+
+
+def _little_is_left(local: LocalBakery, host: HostToConfigure) -> None:
+    events = list(local.configurator.apply([host], "rest"))
+    assert events[-1].status is TaskStatus.FINISHED, events[-1]
+    ran = names_of(events)
+    assert not [task for task in ran if "Install" in task or "apt" in task]
+    assert len(on_the_host(ran)) <= MOST_TASKS, on_the_host(ran)
+
+
+# The groups of the shipped sites, role to what a template makes of its variables.
+JOIN = {
+    "htcondor_execute_collector": "192.0.2.1:9618",
+    "htcondor_execute_trust_domain": "nowhere",
+    "htcondor_execute_token": "not a token",
+    "htcondor_execute_administrator": "someone@nowhere",
+    "htcondor_execute_administrator_key": "bm90IGEga2V5",
+}
+WORKER: dict[str, dict[str, Any]] = {
+    "container_runtime": {},
+    "cvmfs": {"cvmfs_required": False},
+    "node_validation": {"node_validation_period_seconds": 30},
+    "htcondor_execute": JOIN,
+}
+CACHE: dict[str, dict[str, Any]] = {
+    "container_runtime": {},
+    "squid": {"squid_disk_mb": 100},
+    "xcache": {"xcache_origin": "192.0.2.1:1094"},
+}
+
+
+def _group(roles: dict[str, dict[str, Any]]) -> NodeGroup:
+    services = tuple(
+        Service(role, "", f"vacuo.site.{role}", {} if variables is JOIN else variables)
+        for role, variables in roles.items()
+    )
+    return NodeGroup(GroupName("any"), Requirements(), services)
+
+
+def _host(local: LocalBakery, image: str, wanted: dict[str, dict[str, Any]]) -> HostToConfigure:
     node = NodeName("made-of-it")
-    wanted = InstanceRequest(
+    request = InstanceRequest(
         str(node), DeploymentId("someone"), node, "any", image, local.configurator.bootstrap()
     )
-    created(local.provider, wanted)
-    join = {
-        "htcondor_execute_collector": "192.0.2.1:9618",
-        "htcondor_execute_trust_domain": "nowhere",
-        "htcondor_execute_node": str(node),
-        "htcondor_execute_token": "not a token",
-    }
-    roles = (
-        RoleCall("vacuo.site.container_runtime", "containers", {}),
-        RoleCall("vacuo.site.htcondor_execute", "execute", join),
+    created(local.provider, request)
+    roles = tuple(
+        RoleCall(f"vacuo.site.{role}", role, variables) for role, variables in wanted.items()
     )
 
     def reached() -> HostToConfigure | None:

@@ -519,8 +519,8 @@ def _decide(pulled: Pulled, node: Any) -> str:
 
 
 def test_the_token_is_renewed_where_the_role_puts_it() -> None:
-    tasks = Path(__file__).parents[2] / "ansible/roles/htcondor_execute/tasks/present.yml"
-    assert f"dest: {TOKEN_FILE}\n" in tasks.read_text()
+    names = Path(__file__).parents[2] / "ansible/roles/htcondor_execute/vars/main.yml"
+    assert f"path: {TOKEN_FILE}\n" in names.read_text()
 
 
 def test_the_program_on_the_host_replaces_the_file_whole_and_then_says_so(tmp_path: Path) -> None:

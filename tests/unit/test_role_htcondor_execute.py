@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.machinery
 import importlib.util
+import json
 import shlex
 import subprocess
 import sys
@@ -247,6 +249,27 @@ def test_the_startd_offers_no_more_than_any_cgroup_above_it_allows(
     assert (helper.allowed_cores(), helper.allowed_memory_mb()) == (cores, memory_mb)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "way"), [("HS256", []), ("RS256", ["SCITOKENS"]), ("ES256", ["SCITOKENS"])]
+)
+def test_a_token_of_an_issuer_is_shown_as_such(
+    helper: ModuleType, tmp_path: Path, algorithm: str, way: list[str]
+) -> None:
+    header = base64.urlsafe_b64encode(json.dumps({"alg": algorithm}).encode()).decode()
+    (tmp_path / "token").write_text(f"{header.rstrip('=')}.e30.x\n")
+    helper.TOKEN = str(tmp_path / "token")  # type: ignore[attr-defined]
+    lines = helper.way_to_join()
+    assert [word for word in ("SCITOKENS",) if any(word in line for line in lines)] == way
+    assert ("CONDOR_IDS = 0.0" in lines) is bool(way)
+
+
+@pytest.mark.parametrize("content", ["", "no token", "e30.e30.x", "W10.e30.x", "\u20ac.x.y"])
+def test_what_is_no_token_changes_nothing(helper: ModuleType, tmp_path: Path, content: str) -> None:
+    (tmp_path / "token").write_text(content)
+    helper.TOKEN = str(tmp_path / "token")  # type: ignore[attr-defined]
+    assert helper.way_to_join() == []
+
+
 # --- joining, leaving, what jobs find ---
 
 
@@ -359,7 +382,7 @@ def test_a_host_powers_off_only_where_it_is_told_to(rendered: Path) -> None:
 def test_podman_gets_its_options_as_they_were_given(rendered: Path) -> None:
     unit = (rendered / "vacuum.service").read_text()
     assert '"--env=A=100%% $$B"' in unit
-    command = unit.split("ExecStart=")[1].split("\nExecReload")[0]
+    command = unit.split("ExecStart=")[1].split("\n#")[0]
     words = shlex.split(command.replace("\\\n", " "))
     assert words[-5:-1] == ["localhost/vacuo/services:current", "--", "/bin/sh", "-c"]
     assert words[-1].endswith("exec condor_master -f")

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Looks, changes nothing, and prints one of: installed | missing | not-to-be-had WHY.
+# Looks, changes nothing, and prints one of: installed | missing | not-to-be-had WHY; then what is
+# done already.
 # Arguments: the host and the port of the package repository that will be set up, or two empty ones
 # where the host has a source of packages; then the packages' names.
 set -u
@@ -18,7 +19,15 @@ else
       apt-cache policy "$package" 2>/dev/null | grep -q 'Candidate: [0-9]'
     else
       dnf -q list --available "$package" >/dev/null 2>&1
-    fi || { echo "not-to-be-had no package source of this host has $package"; exit 0; }
+    fi || { absent=$package; break; }
   done
-  echo missing
+  if [ -n "${absent:-}" ]
+  then echo "not-to-be-had no package source of this host has $absent"; else echo missing; fi
 fi
+# What an earlier run or an image has done already.
+[ -e /etc/auto.master.d/cvmfs.autofs ] && echo set-up
+[ -e /var/lib/vacuo/cvmfs/set-up ] && echo set-up-without-autofs
+systemctl --quiet is-active autofs.service 2>/dev/null \
+  && systemctl --quiet is-enabled autofs.service 2>/dev/null && echo autofs-runs
+find /etc/systemd/system -maxdepth 1 -name 'cvmfs-*.mount' -printf 'unit %f\n'
+exit 0
