@@ -11,7 +11,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/admin/security.md").read_text()
-HEADINGS = ("Tokens", "Access", "Secrets", "Hostile input", "HTTP", "Browsers", "Audit")
+HEADINGS = (
+    "Tokens",
+    "Access",
+    "Secrets",
+    "Hostile input",
+    "The sandbox",
+    "HTTP",
+    "Browsers",
+    "Audit",
+)
 
 
 @cache
