@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, jsonify
 
 from orchestrator import __version__
-from orchestrator.api import models, present, problems
+from orchestrator.api import logins, models, present, problems
 from orchestrator.api.requests import orchestrator, services
 from orchestrator.api.specification import openapi, operation
 from orchestrator.identity.policy import Access
@@ -30,6 +30,7 @@ def info() -> models.Info:
                 issuer=issuer.issuer,
                 client_id=issuer.client_id,
                 audiences=list(issuer.audiences),
+                delegation_scope=logins.scope_of(issuer.issuer),
             )
             for issuer in services().issuers
         ],

@@ -102,7 +102,8 @@ def create_app(
     app.after_request(_finish)
     app.after_request(Refusals(orchestrator.repository))
     app.teardown_request(_end)
-    for part in (deployments, resources, plans, events, pull, about, whoami, credentials, logins, pages):
+    people = (whoami, credentials, logins, pages)
+    for part in (deployments, resources, plans, events, pull, about, *people):
         app.register_blueprint(part.blueprint)
     if issuer is not None:
         app.register_blueprint(issuer.blueprint)

@@ -8,7 +8,7 @@ import time
 
 from flask import Blueprint, Response
 
-from orchestrator.api import models, present
+from orchestrator.api import logins, models, present
 from orchestrator.api.requests import caller, correlation, orchestrator, standing
 from orchestrator.api.specification import operation
 from orchestrator.errors import NotFound, UserError
@@ -32,7 +32,7 @@ def list_credentials(query: models.NoQuery) -> models.Credentials:
         me.principal.issuer, me.principal.subject, tuple(me.groups)
     )
     shown = [_shown(entry) for entry in entries if entry.place.name.startswith(_PREFIX)]
-    return models.Credentials(content=shown)
+    return models.Credentials(content=shown, logins=logins.shown())
 
 
 @operation(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from flask import Blueprint, Response, request
 
-from orchestrator.api import models, present
+from orchestrator.api import logins, models, present
 from orchestrator.api.problems import RequestInvalid, entry
 from orchestrator.api.requests import (
     caller,
@@ -161,6 +161,7 @@ def create_deployment(
     wished = _shared(submission(json, _idempotency_key()))
     limits = allowances(standing(), me, wished.user_group)
     made = orchestrator().submit(me, wished, limits)
+    logins.get_one(made)
     location = {"Location": base() + present.path_of(made.id)}
     return _shown(made), 201, location | _tag(made) | ignored(json)
 
@@ -190,6 +191,7 @@ def update_deployment(
     limits = allowances(standing(), current.owner, wished.user_group)
     actor = str(caller().principal)
     changed = orchestrator().update(current.id, wished, actor, _if_match(), limits)
+    logins.get_one(changed)
     return _shown(changed), 202, _tag(changed) | ignored(json)
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Flask
@@ -33,10 +33,11 @@ from orchestrator.control.execute import Executor
 from orchestrator.control.housekeeping import Housekeeping
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
-from orchestrator.control.service import Orchestrator, patience
-from orchestrator.errors import StoreUnavailable, UserError, VacuoError
+from orchestrator.control.service import Orchestrator, patience, secrets_elsewhere
+from orchestrator.errors import Retryable, StoreUnavailable, UserError, VacuoError
 from orchestrator.identity import access
 from orchestrator.identity import issuer as development
+from orchestrator.identity.moving import Moved, move
 from orchestrator.identity.secrets import rotate
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.model import DeploymentId, Event, EventKind
@@ -79,6 +80,7 @@ class Running:
         self.executor.close()
         self.observer.close()
         self.compiler.close()
+        Services.of(self.app).refused_tokens.tell(everything=True)
         self.repository.close()
 
 
@@ -86,14 +88,19 @@ def assemble(settings: Settings) -> Running:
     """Everything of a server but its HTTP listener, running; the caller holds the ServerLock."""
     repository = Repository.open(settings.database_url)
     repository.void_leases()
-    ports = assembly.build(settings)
+    secrets = assembly.secret_store(settings, repository)
+    issuer = development.build(settings) if settings.development_issuer else None
+    validator = TokenValidator(settings.issuers, own=issuer)
+    logins = assembly.delegation(
+        settings, repository, secrets, validator, trusted(settings, issuer)
+    )
+    ports = replace(assembly.build(settings), delegation=logins)
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     observer = Observer(ports, repository, holder)
 
     def wake(id: DeploymentId) -> None:
         engine.wake(id)
 
-    secrets = assembly.secret_store(settings, repository)
     configuration = Configuration(ports, repository, wake, secrets=secrets)
     executor = Executor(ports, repository, configuration)
     loop = Loop(repository, observer, executor, holder, patience(settings))
@@ -114,8 +121,6 @@ def assemble(settings: Settings) -> Running:
         pulling=configuration.pulling,
         secrets=secrets,
     )
-    issuer = development.build(settings) if settings.development_issuer else None
-    validator = TokenValidator(settings.issuers, own=issuer)
     app = create_app(orchestrator, validator, issuer)
     housekeeping = Housekeeping(ports, repository)
     callbacks = Callbacks(
@@ -220,7 +225,7 @@ def serve(settings: Settings) -> None:
     _make_data_directory(settings)
     _refuse_taken_address(settings)
     with ServerLock(settings.database_url):
-        Repository.open(settings.database_url).close()
+        _look_at_the_database(settings)
         # Made and thrown away: what they refuse is to be said once, here, and not by gunicorn.
         issuer = development.build(settings) if settings.development_issuer else None
         TokenValidator(settings.issuers, own=issuer)
@@ -228,6 +233,17 @@ def serve(settings: Settings) -> None:
         assembly.build(settings)
         log.info("Vacuo serves %s", settings.url)
         _Application(settings).run()
+
+
+def _look_at_the_database(settings: Settings) -> None:
+    """Create or migrate it, and say what an administrator should know of it."""
+    repository = Repository.open(settings.database_url)
+    try:
+        why = secrets_elsewhere(settings, repository)
+        if why:
+            log.warning("%s", why)
+    finally:
+        repository.close()
 
 
 def verify_audits(settings: Settings, known: str = "") -> Verification:
@@ -246,6 +262,23 @@ def rotate_master_key(settings: Settings) -> int:
         return rotate(repository.secrets, assembly.key_ring(settings))
     finally:
         repository.close()
+
+
+def move_secrets(settings: Settings) -> Moved:
+    """Have all secrets where the settings say that they are kept; no server may run meanwhile."""
+    with ServerLock(settings.database_url):
+        repository = Repository.open(settings.database_url)
+        try:
+            return move(repository.secrets, assembly.sealers(settings))
+        except Retryable as error:
+            raise UserError(
+                "The secrets are not all moved.",
+                str(error),
+                "call it again: what is moved stays so, and the rest is as it was",
+                code="secrets-not-moved",
+            ) from None
+        finally:
+            repository.close()
 
 
 def _make_data_directory(settings: Settings) -> None:

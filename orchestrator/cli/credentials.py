@@ -1,4 +1,5 @@
-"""``credentials``: what clouds and hosts are entered with, kept by the server, shown to nobody.
+"""``credentials``: what clouds and hosts are entered with, and the login that deployments go on
+with; kept by the server, shown to nobody.
 
 What is secret comes from a file or from standard input, never from an argument: other users of a
 machine see those.
@@ -25,7 +26,8 @@ Group = Annotated[
 
 app = typer.Typer(
     name="credentials",
-    help="Credentials for clouds and hosts: the server keeps them sealed and shows them to nobody.",
+    help="Credentials for clouds and hosts, and your login for what deployments need later: the "
+    "server keeps them sealed and shows them to nobody.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -60,14 +62,19 @@ def add(
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
-    """List your credentials and those of your groups: names and kinds, never what they hold."""
+    """List your credentials and those of your groups, and your login: never what they hold."""
     current = session.of(context)
-    found = current.api.get("/credentials")["content"]
+    answer = current.api.get("/credentials")
+    found, kept = answer["content"], answer["logins"]
     table = Table("NAME", "KIND", "GROUP", "FINGERPRINT", "ADDED", "LAST USE", box=None)
     for one in found:
         fields = ("name", "kind", "userGroup", "fingerprint", "creationTime", "lastUse")
         table.add_row(*(render.plain(str(one[field] or "-")) for field in fields))
-    current.emit("credentials", found, [table], [one["name"] for one in found])
+    lines = [_told(login) for login in kept]
+    data = {"content": found, "logins": kept}
+    current.emit("credentials", data, [table, *lines], [one["name"] for one in found])
+    if any(login["state"] == "ended" for login in kept):
+        current.next("vacuo credentials renew")
 
 
 @app.command()
@@ -77,6 +84,46 @@ def remove(context: typer.Context, name: Name, group: Group = None) -> None:
     query = {"userGroup": group} if group else {}
     current.api.answer("DELETE", f"/credentials/{name}", query)
     current.emit("removed", name, [Text(f"credential {name} is forgotten")], [name])
+
+
+@app.command()
+def renew(
+    context: typer.Context,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser", help="Log in on a page in a browser of this machine."),
+    ] = False,
+) -> None:
+    """Log in once more, for the server: it keeps that login for what your deployments need."""
+    from orchestrator.cli.login import refresh_token
+
+    current = session.of(context)
+    me = current.api.get("/whoami")["issuer"]
+    token = refresh_token(current, me, browser)
+    kept = current.api.send("PUT", "/delegation", {"refreshToken": token})
+    current.emit("login", kept, [_told(kept)], [kept["issuer"]])
+    current.next("vacuo list")
+
+
+@app.command("forget-login")
+def forget_login(context: typer.Context) -> None:
+    """Have the server forget your login, and the issuer too."""
+    current = session.of(context)
+    current.api.answer("DELETE", "/delegation", {})
+    current.emit("removed", "login", [Text("your login is forgotten")], ["login"])
+
+
+def _told(login: dict[str, Any]) -> Text:
+    """One line on a login that the server keeps."""
+    issuer = render.plain(login["issuer"])
+    if login["state"] == "good":
+        ends = login["endsAt"]
+        until = f"until {render.plain(ends)}" if ends else "for as long as the issuer renews it"
+        return Text(f"Your login at {issuer} is kept {until}.")
+    if login["state"] == "ended":
+        return Text(f"Your login at {issuer} has ended: {render.plain(login['why'])}.", "red")
+    why = render.plain(login["why"])
+    return Text(f"Your login at {issuer} gives no tokens: {why}.", "yellow")
 
 
 def _read(file: Path) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 import webbrowser
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,6 +79,35 @@ def logout(context: typer.Context) -> None:
     )
     current.emit("logout", {"server": current.server, "had_login": had}, [Text(text)])
     current.next("vacuo login")
+
+
+def refresh_token(current: Session, issuer: str, browser: bool) -> str:
+    """A refresh token of a login for the server alone: nothing of it is kept here."""
+    from orchestrator.identity.credentials import Credentials
+    from orchestrator.identity.login import IssuerClient
+
+    targets = Credentials().targets(current.server)
+    target = next((one for one in targets if one.issuer == issuer), None)
+    if target is None or target.delegation_scope is None:
+        raise UserError(
+            "The server keeps no login of yours.",
+            "It keeps none of people of your issuer.",
+            "ask the server's administrator (docs/admin/identity.md)",
+            "login-not-kept",
+        )
+    client = IssuerClient(replace(target, scope=target.delegation_scope))
+    if browser and _has_browser(current):
+        found = client.browser_flow(lambda page: _open(current, page))
+    else:
+        found = client.device_flow(lambda code: _show_code(current, code))
+    if found.refresh_token is None:
+        raise UserError(
+            "The issuer gave no login that can be renewed.",
+            "Its answer has no refresh token.",
+            "ask the server's administrator (iam/README.md tells what the client must be allowed)",
+            "login-failed",
+        )
+    return found.refresh_token
 
 
 def find_credential(current: Session) -> Credential:

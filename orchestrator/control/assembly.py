@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable, Iterable
+
 from orchestrator.batch.base import BatchPool
 from orchestrator.batch.htcondor import HTCondorPool
 from orchestrator.batch.own_pools import OwnPools
@@ -11,16 +15,22 @@ from orchestrator.configure.base import Configurator
 from orchestrator.configure.playbooks import WithPlaybooks
 from orchestrator.configure.simulated import SimulatedConfigurator
 from orchestrator.control.ports import Ports, PullSite
+from orchestrator.identity.delegation import Delegation
 from orchestrator.identity.master_keys import KeyRing
+from orchestrator.identity.moving import TwoSealers
 from orchestrator.identity.secrets import EnvelopeSealer, SecretStore
+from orchestrator.identity.token_endpoint import TokenEndpoint
+from orchestrator.identity.tokens import TokenValidator
 from orchestrator.identity.vault import VaultSealer
-from orchestrator.model import PoolName, SiteName
+from orchestrator.model import Event, EventKind, PoolName, Principal, SiteName
 from orchestrator.providers.base import Provider
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.simulated import SimulatedProvider
-from orchestrator.settings import Pool, Settings, Site
+from orchestrator.settings import Issuer, Pool, Settings, Site
 from orchestrator.store.repository import Repository
 from orchestrator.world import World
+
+log = logging.getLogger(__name__)
 
 
 def build(settings: Settings) -> Ports:
@@ -55,11 +65,41 @@ def secret_store(settings: Settings, repository: Repository) -> SecretStore:
 
     Raises :class:`~orchestrator.errors.UserError` where it cannot be.
     """
-    if settings.secrets.backend == "vault":
-        return SecretStore(repository.secrets, VaultSealer(settings.secrets))
+    return SecretStore(repository.secrets, sealers(settings))
+
+
+def sealers(settings: Settings) -> TwoSealers:
+    """How secrets are kept now, and how those are opened that were kept otherwise before.
+
+    Raises :class:`~orchestrator.errors.UserError` where new ones cannot be kept.
+    """
+    into_vault = settings.secrets.backend == "vault"
     ring = key_ring(settings)
-    ring.load()
-    return SecretStore(repository.secrets, EnvelopeSealer(ring))
+    if not into_vault:
+        ring.load()
+    vault = VaultSealer(settings.secrets) if settings.secrets.vault_url else None
+    return TwoSealers(vault=vault, envelope=EnvelopeSealer(ring), into_vault=into_vault)
+
+
+def delegation(
+    settings: Settings,
+    repository: Repository,
+    secrets: SecretStore,
+    validator: TokenValidator,
+    issuers: Iterable[Issuer],
+    clock: Callable[[], float] = time.time,
+) -> Delegation:
+    """The logins that this server keeps of people of ``issuers``."""
+    wanted = (str(pool.options.get("join_scope", "")) for pool in settings.pools)
+    scopes = {scope for text in wanted for scope in text.split()}
+
+    def alarm(person: Principal, what: str) -> None:
+        log.error("alarm: %s: %s", person, what)
+        event = Event(clock(), EventKind.AUDIT, None, what, phase="denied", actor=str(person))
+        repository.append([event])
+
+    endpoints = (TokenEndpoint(issuer, clock, scopes=scopes) for issuer in issuers)
+    return Delegation(repository.logins, secrets, endpoints, validator, alarm, now=clock)
 
 
 def provider(site: Site, settings: Settings) -> Provider:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+
 from orchestrator.batch.base import BatchPool, JoinCredential
 from orchestrator.control.ports import Ports
 from orchestrator.errors import LoginUnusable, PortError, Retryable, StoreUnavailable, Terminal
+from orchestrator.identity.delegation import SomebodyElse
+from orchestrator.identity.token_endpoint import GrantEnded, GrantRefused
 from orchestrator.model import Deployment, NodeName, PoolName
 from orchestrator.reasons import Reason, reason
+
+log = logging.getLogger(__name__)
 
 
 def pool_of(ports: Ports, name: PoolName | None) -> BatchPool:
@@ -32,6 +38,19 @@ def join_credential(
     except StoreUnavailable as error:
         raise Retryable(str(error), error.after) from None
     return pool.join_credential(deployment.id, node, token)
+
+
+def get_login(ports: Ports, deployment: Deployment, bearer: str) -> None:
+    """Get a login of the deployment's owner, whose access token ``bearer`` is, where a pool of its
+    wants one and the issuer exchanges tokens.  Where it does not come, the deployment waits and
+    says so: the owner can bring one."""
+    pools = (ports.pools.get(group.pool) for group in deployment.spec.groups if group.pool)
+    if ports.delegation is None or not any(pool and pool.token_wanted() for pool in pools):
+        return
+    try:
+        ports.delegation.exchange(deployment.owner, bearer)
+    except (GrantEnded, GrantRefused, SomebodyElse, PortError, StoreUnavailable) as error:
+        log.warning("no login of %s was got by exchange: %s", deployment.owner, error)
 
 
 def why_unjoinable(ports: Ports, deployment: Deployment, name: PoolName) -> Reason | None:

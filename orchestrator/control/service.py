@@ -47,6 +47,7 @@ from orchestrator.model import (
     JobId,
     Node,
     NodeName,
+    NodeState,
     Patience,
     Principal,
     Secret,
@@ -279,6 +280,18 @@ class Orchestrator:
         """See to it that the deployment can act for its owner, whose access token is ``bearer``."""
         joining.get_login(self._ports, deployment, bearer)
         self._wake(deployment.id)
+
+    def drain(self, id: DeploymentId, name: NodeName, *, actor: str, correlation: str) -> Node:
+        """Ask a node to leave when its jobs have ended; another takes its place where its group
+        needs one.  To ask again changes nothing."""
+        node = self._node(id, name)
+        if node.state is NodeState.GONE:
+            raise Conflict(f"Node {name} is gone already.", attempt=f"vacuo show {id}")
+        now = self._clock()
+        event = replace(_audit(id, actor, "asked to leave", correlation, now), node=name)
+        if self.repository.drains.ask(id, name, actor, now, [event]):
+            self._wake(id)
+        return node
 
     # --- looking -------------------------------------------------------------------------------
 

@@ -324,7 +324,14 @@ def _require_safe(server: str) -> None:
 
 def _target(entry: Mapping[str, Any]) -> LoginTarget:
     name, issuer, client_id = (str(entry[key]) for key in ("name", "issuer", "clientId"))
-    return LoginTarget(name, issuer, client_id, str(entry["audiences"][0]))
+    scope = entry.get("delegationScope")
+    return LoginTarget(
+        name,
+        issuer,
+        client_id,
+        str(entry["audiences"][0]),
+        delegation_scope=scope if isinstance(scope, str) else None,
+    )
 
 
 def _expiry(token: str) -> float | None:

@@ -34,12 +34,17 @@ _SLOWEST_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class LoginTarget:
-    """An issuer that a server trusts, and what to ask it for.  From ``GET /info``."""
+    """An issuer that a server trusts, and what to ask it for.  From ``GET /info``.
+
+    ``delegation_scope`` is for a login that the server is to keep; None where it keeps none.
+    """
 
     name: str
     issuer: str
     client_id: str
     audience: str
+    scope: str = SCOPE
+    delegation_scope: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class IssuerClient:
         token_endpoint = self._endpoint(metadata, "token_endpoint")
         form = {
             "client_id": self.target.client_id,
-            "scope": SCOPE,
+            "scope": self.target.scope,
             "audience": self.target.audience,
         }
         with self._speaking() as client:
@@ -134,7 +139,11 @@ class IssuerClient:
             with self._speaking() as client:
                 client.code_challenge_method = "S256"
                 page, _ = client.create_authorization_url(
-                    endpoint, state, scope=SCOPE, audience=self.target.audience, **settled
+                    endpoint,
+                    state,
+                    scope=self.target.scope,
+                    audience=self.target.audience,
+                    **settled,
                 )
             open_page(page)
             answer = loopback.wait()

@@ -57,6 +57,7 @@ ROUTES = {
     ("GET", "/deployments/{id}/resources"): ("see", 200),
     ("GET", "/deployments/{id}/resources/{rid}"): ("see", 200),
     ("GET", "/deployments/{id}/resources/{rid}/ssh"): ("secrets", 200),
+    ("POST", "/deployments/{id}/resources/{rid}/actions"): ("drain", 202),
     ("GET", "/deployments/{id}/plan"): ("see", 200),
     ("POST", "/deployments/{id}/plan"): ("change", 200),
     ("GET", "/deployments/{id}/explain"): ("see", 200),
@@ -81,15 +82,21 @@ OTHERS = {
     ("PUT", "/credentials/{name}"): EVERYBODY | {"operator": 403, "auditor": 403},
     ("DELETE", "/credentials/{name}"): EVERYBODY
     | {"administrator": 204, "user": 204, "operator": 403, "auditor": 403},
+    # A token that the issuer does not know: whoever may send it is told so.
+    ("PUT", "/delegation"): EVERYBODY
+    | {"administrator": 400, "user": 400, "operator": 403, "auditor": 403},
+    ("DELETE", "/delegation"): EVERYBODY
+    | {"administrator": 204, "user": 204, "operator": 403, "auditor": 403},
 }
+BODIES = {"/deployments/{id}/resources/{rid}/actions": {"type": "drain"}}
 CREDENTIAL = {"kind": "ssh", "secrets": {"private_key": "a key"}}
-ALL = "see change delete secrets"
+ALL = "see change delete drain secrets"
 MAY = {
     "administrator": {"own": ALL, "shared": ALL, "another's": ALL},
-    "operator": {"own": ALL, "shared": "see delete", "another's": "see delete"},
+    "operator": {"own": ALL, "shared": "see delete drain", "another's": "see delete drain"},
     "auditor": {"own": ALL, "shared": "see", "another's": "see"},
     "user": {"own": ALL, "shared": "", "another's": ""},
-    "member": {"own": ALL, "shared": "see change delete", "another's": ""},
+    "member": {"own": ALL, "shared": "see change delete drain", "another's": ""},
     "nobody": {"own": "", "shared": "", "another's": ""},
 }
 WHO = {"administrator": "root", "operator": "ops", "auditor": "audit", "user": "una"} | {
@@ -132,7 +139,7 @@ def test_each_route_answers_each_role_as_documented(world: ApiWorld, role: str, 
     for (method, path), (right, good) in ROUTES.items():
         filled = path.replace("{id}", found.id).replace("{rid}", node)
         body: dict[str, Any] | None = None if method in ("POST", "PUT") else {}
-        answer = world.send(method, filled, body, who=WHO[role])
+        answer = world.send(method, filled, BODIES.get(path, body), who=WHO[role])
         refused = 403 if role == "nobody" or "see" in may else 404
         wanted = good if right in may else refused
         assert answer.status_code == wanted, (role, whose, method, path, answer.text)
@@ -164,7 +171,7 @@ def test_whom_no_rule_names_cannot_tell_what_exists(world: ApiWorld) -> None:
 
 def test_a_token_is_good_for_the_capabilities_it_names_alone(world: ApiWorld) -> None:
     needed = {"see": "compute.read", "change": "compute.modify", "delete": "compute.cancel"}
-    needed["secrets"] = "compute.modify"
+    needed |= {"secrets": "compute.modify", "drain": "compute.cancel"}
     for scope in CAPABILITIES:
         found = put(world, "alice")
         node = world.repository.nodes(found.id)[0].name
@@ -172,7 +179,7 @@ def test_a_token_is_good_for_the_capabilities_it_names_alone(world: ApiWorld) ->
         for (method, path), (right, good) in ROUTES.items():
             filled = path.replace("{id}", found.id).replace("{rid}", node)
             body: dict[str, Any] | None = None if method in ("POST", "PUT") else {}
-            answer = world.send(method, filled, body)
+            answer = world.send(method, filled, BODIES.get(path, body))
             if needed[right] == scope:
                 assert answer.status_code == good, (scope, method, path, answer.text)
                 continue

@@ -77,6 +77,7 @@ from orchestrator.api.models.server import (
     Whoami,
 )
 from orchestrator.api.models.submitted import (
+    ActionBody,
     AuditsQuery,
     CallbackQuery,
     DeletionQuery,
@@ -103,6 +104,7 @@ from orchestrator.api.models.wire import (
 __all__ = [
     "MAXIMUM_LINES",
     "MAXIMUM_PAGE",
+    "ActionBody",
     "Amounts",
     "Answer",
     "AuditLink",

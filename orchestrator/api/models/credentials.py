@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -32,5 +32,23 @@ class Credential(Answer):
     last_use: str | None
 
 
+class KeptLogin(Answer):
+    """A login that the server keeps of the caller; ``ends_at`` is null where nobody can tell."""
+
+    issuer: str
+    state: Literal["good", "ended", "refused"]
+    why: str
+    creation_time: str
+    last_renewal: str
+    ends_at: str | None
+
+
+class LoginBody(Wire):
+    """A refresh token of the caller, for the server to keep."""
+
+    refresh_token: str = Field(min_length=1, max_length=16384, strict=True)
+
+
 class Credentials(Answer):
     content: list[Credential]
+    logins: list[KeptLogin]
