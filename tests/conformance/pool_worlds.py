@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from orchestrator.batch.base import BatchPool, JoinCredential
 from orchestrator.batch.htcondor import HTCondorPool
 from orchestrator.batch.simulated import SimulatedPool
-from orchestrator.errors import PortError, Retryable
+from orchestrator.errors import PortError
 from orchestrator.model import (
     Demand,
     DeploymentId,
@@ -31,11 +30,9 @@ from orchestrator.world import Latencies, SimulatedHost, SimulatedJob, World
 from testbed.jobs import JobRequest, Submitter
 from testbed.pool import CondorPool
 from testbed.startd import Startd, StartdRequest
+from testbed.waiting import eventually as eventually
 
-T = TypeVar("T")
 Scalar = str | int | float | bool
-# Generous: two cores may have much else to do.
-PATIENCE_SECONDS = 90.0
 LONG = 600.0  # seconds: a job that a test never waits for
 STATES = {1: "idle", 2: "running", 4: "done", 5: "held"}
 
@@ -58,8 +55,10 @@ class PoolWorld(Protocol):
         memory_mb: int = 64,
         seconds: float = LONG,
         requires: Mapping[str, str] | None = None,
+        says: Mapping[str, str] | None = None,
     ) -> str:
-        """Submit jobs that are alike; they are in the queue when this returns."""
+        """Submit jobs of the user alice@vacuo.test that are alike; they are in the queue when this
+        returns.  ``says`` are attributes of theirs."""
 
     def states(self, jobs: str) -> Sequence[str]:
         """``idle``, ``running``, ``held`` or ``done``, for each job."""
@@ -88,23 +87,17 @@ class PoolWorld(Protocol):
     def close(self) -> None: ...
 
 
-def eventually(look: Callable[[], T | None], what: str) -> T:
-    """The first answer of ``look`` that is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Retryable):
-            if answer := look():
-                return answer
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s")
-
-
 def demand(
-    world: PoolWorld, cores: int = 4, memory_mb: int = 2048, start: str = "", **more: Scalar
+    world: PoolWorld,
+    cores: int = 4,
+    memory_mb: int = 2048,
+    start: str = "",
+    sites: Sequence[str] = (),
+    **more: Scalar,
 ) -> Demand:
     """The demand for machines like the world's own."""
     need = Requirements(cores=cores, memory_mb=memory_mb, disk_gb=10)
-    return world.pool.demand(need, {**world.advertised, **more}, start)
+    return world.pool.demand(need, {**world.advertised, **more}, start, sites)
 
 
 def machine(world: PoolWorld, node: NodeName) -> Machine | None:
@@ -134,6 +127,7 @@ class SimulatedPoolWorld:
         memory_mb: int = 64,
         seconds: float = LONG,
         requires: Mapping[str, str] | None = None,
+        says: Mapping[str, str] | None = None,
     ) -> str:
         jobs = self.world.submit(
             count,
@@ -141,6 +135,7 @@ class SimulatedPoolWorld:
             memory_mb=memory_mb,
             seconds=seconds,
             requires=dict(requires) if requires else None,
+            says={"Owner": "alice", "User": "alice@vacuo.test", **(says or {})},
         )
         self._jobs[jobs[0].id] = jobs
         return jobs[0].id
@@ -222,6 +217,7 @@ class HTCondorWorld:
         memory_mb: int = 64,
         seconds: float = LONG,
         requires: Mapping[str, str] | None = None,
+        says: Mapping[str, str] | None = None,
     ) -> str:
         wanted = {"VacuoDeployment": self.deployment, **(requires or {})}
         cluster = self.user.submit(
@@ -232,6 +228,7 @@ class HTCondorWorld:
                 cores=cores,
                 memory_mb=memory_mb,
                 requirements=" && ".join(f'TARGET.{k} == "{v}"' for k, v in wanted.items()),
+                more={f"MY.{name}": f'"{value}"' for name, value in (says or {}).items()},
             )
         )
         self.user.wait_until_idle(cluster)

@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import docker
 from docker.errors import APIError, NotFound
 from lossy_socket import LossySocket
 
-from orchestrator.errors import OutcomeUnknown, Retryable
+from orchestrator.errors import OutcomeUnknown
 from orchestrator.model import DeploymentId, Instance, InstanceId, InstanceState, NodeName, UserData
 from orchestrator.providers.base import InstanceRequest, Provider
 from orchestrator.providers.container_engine import answers, find_engine
@@ -27,8 +26,8 @@ from orchestrator.providers.podman_configuration import free_subnet, routed_netw
 from orchestrator.providers.simulated import SimulatedProvider
 from orchestrator.settings import Flavour, Site, SiteLimits
 from orchestrator.world import Latencies, World
+from testbed.waiting import eventually
 
-T = TypeVar("T")
 # Generous: two cores may have much else to do.
 PATIENCE_SECONDS = 180.0
 SMALL = Flavour(name="small", cores=1, memory_mb=512, disk_gb=1, price_per_hour=None)
@@ -59,17 +58,6 @@ class ProviderWorld(Protocol):
 def request(name: str = "", owner: str = "alice", flavour: str = "small") -> InstanceRequest:
     name = name or f"host-{uuid.uuid4().hex[:8]}"
     return InstanceRequest(name, DeploymentId(owner), NodeName(name), flavour, "", UserData())
-
-
-def eventually(look: Callable[[], T | None], what: str) -> T:
-    """The first answer of ``look`` that is true."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(Retryable):
-            if answer := look():
-                return answer
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s")
 
 
 def listed(provider: Provider, name: str, *states: InstanceState) -> Instance:

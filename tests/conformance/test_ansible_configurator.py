@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +36,13 @@ from testbed.engine import ContainerRequest, TestbedNetwork
 from testbed.jobs import JobRequest, Submitter
 from testbed.origin import Origin
 from testbed.pool import CondorPool
+from testbed.waiting import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
 PATIENCE_SECONDS = 180.0
 OWNER = DeploymentId("configured")
 FLAVOUR = Flavour(name="any", cores=1, memory_mb=3072, disk_gb=1)
-
-
-def eventually(look: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if answer := look():
-            return answer
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s")
 
 
 @dataclass

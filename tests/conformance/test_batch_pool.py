@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pool_worlds import WORLDS, PoolWorld, demand, eventually, joined, machine
+from pool_worlds import WORLDS, PoolWorld, demand, joined, machine
 
 from orchestrator.errors import Retryable, Terminal
 from orchestrator.model import JobShape, NodeName
+from testbed.waiting import eventually
 
 REAL = {"htcondor"}
 NODE = NodeName("node-a")
@@ -81,6 +82,28 @@ def test_jobs_that_may_not_start_on_such_a_machine_are_no_demand(world: PoolWorl
     per_core = "TARGET.RequestMemory / TARGET.RequestCpus > 500"
     assert demand(world, start=per_core).shapes == (JobShape(1, 1024, 3),)
     assert demand(world, start=f"!({per_core})").shapes == (JobShape(1, 64, 2),)
+
+
+def test_only_the_owners_jobs_are_demand_for_a_machine_of_theirs(world: PoolWorld) -> None:
+    world.submit(2)
+    eventually(lambda: demand(world).jobs == 2, "the jobs in the queue")
+    assert demand(world, VacuoOwners="alice").jobs == 2
+    assert demand(world, VacuoOwners="bob,alice@vacuo.test").jobs == 2
+    assert demand(world, VacuoOwners="bob,alice@elsewhere.test,ALICE,ali").jobs == 0
+    assert demand(world, VacuoOwners="alice", start="TARGET.RequestCpus > 1").jobs == 0
+
+
+def test_jobs_that_want_other_sites_are_no_demand(world: PoolWorld) -> None:
+    world.submit(1)
+    world.submit(2, says={"DESIRED_Sites": "here,T2_XX_There"})
+    world.submit(4, says={"DESIRED_Sites": "elsewhere"})
+    eventually(lambda: demand(world).jobs == 7, "all of them in the queue")
+    assert demand(world, sites=["here"]).jobs == 3
+    assert demand(world, sites=["HERE"]).jobs == 3
+    assert demand(world, sites=["elsewhere"]).jobs == 5
+    assert demand(world, sites=["nowhere"], GLIDEIN_CMSSite="T2_XX_There").jobs == 3
+    # Where it may come up at either, only what it would take at both.
+    assert demand(world, sites=["here", "elsewhere"]).jobs == 1
 
 
 def test_a_start_that_is_no_expression_is_told_and_not_demand(world: PoolWorld) -> None:

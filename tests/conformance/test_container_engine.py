@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from provider_worlds import all_at_once, eventually
+from provider_worlds import all_at_once
 
 from orchestrator.errors import Retryable, Terminal
 from orchestrator.providers import container_engine
@@ -24,6 +24,7 @@ from orchestrator.providers.container_engine import (
     ensure_service,
     find_engine,
 )
+from testbed.waiting import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from pool_worlds import HTCondorWorld, demand, eventually, joined, machine
+from pool_worlds import HTCondorWorld, demand, joined, machine
 
 from orchestrator.batch import idtokens
 from orchestrator.batch.htcondor import JOIN_SCOPES, HTCondorPool
@@ -20,6 +20,7 @@ from orchestrator.settings import Pool
 from testbed.engine import TestbedNetwork
 from testbed.jobs import JobRequest, Submitter
 from testbed.pool import CondorPool
+from testbed.waiting import eventually
 
 NODE = NodeName("node-a")
 NEED = Requirements(cores=2, memory_mb=1024, disk_gb=10)

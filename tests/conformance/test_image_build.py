@@ -11,7 +11,7 @@ from typing import Any
 
 import docker
 import pytest
-from provider_worlds import WORLDS, ProviderWorld, created, eventually, listed, request
+from provider_worlds import WORLDS, ProviderWorld, created, listed, request
 
 from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import HostToConfigure, RoleCall, TaskStatus
@@ -36,6 +36,7 @@ from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
 from testbed.configured import names_of, on_the_host
+from testbed.waiting import eventually
 
 RUNNING = InstanceState.RUNNING
 REAL = {"local"}

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from provider_worlds import SMALL, LocalWorld, created, eventually, listed, request
+from provider_worlds import SMALL, LocalWorld, created, listed, request
 
 from orchestrator.errors import OutcomeUnknown, Retryable, Terminal, UserError
 from orchestrator.model import Instance, InstanceId, InstanceState, Requirements, UserData
 from orchestrator.providers.base import InstanceRequest
 from orchestrator.providers.local import LocalProvider
 from orchestrator.settings import Site
+from testbed.waiting import eventually
 
 RUNNING = InstanceState.RUNNING
 

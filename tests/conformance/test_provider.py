@@ -17,7 +17,6 @@ from provider_worlds import (
     ProviderWorld,
     all_at_once,
     created,
-    eventually,
     listed,
     request,
 )
@@ -32,6 +31,7 @@ from orchestrator.model import (
     Requirements,
 )
 from orchestrator.providers.base import Provider
+from testbed.waiting import eventually
 
 STOPPED, STARTING, RUNNING = InstanceState.STOPPED, InstanceState.STARTING, InstanceState.RUNNING
 REAL = {"local"}

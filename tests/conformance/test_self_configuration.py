@@ -11,10 +11,9 @@ import re
 import tarfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from provider_worlds import created
@@ -28,24 +27,15 @@ from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
 from testbed.self_configuration import ID, SelfConfiguration
+from testbed.waiting import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 
-PATIENCE_SECONDS = 240.0
 SECRET = "a token that nobody may see"
 # What differs from host to host: its name and what it found out about itself at boot.
 OF_THE_HOST = re.compile(r"(pushed|pulled)-host|10\.\d+\.\d+\.\d+")
 LOOKED_AT = ("/etc/vacuo", "/etc/systemd/system", "/usr/local/sbin", "/etc/containers")
 NOT_OF_THE_ROLES = {"pull.json", "vacuo-configure", "vacuo-configure.service"}
-
-
-def eventually(look: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if answer := look():
-            return answer
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s")
 
 
 def calls(node: str) -> tuple[RoleCall, ...]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import socket
 import tarfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -19,17 +17,7 @@ from orchestrator.store.repository import Repository
 from testbed.forward import forwarded
 from testbed.jobs import JobRequest
 from testbed.main_job import MainJob
-
-PATIENCE_SECONDS = 300.0
-
-
-def eventually(look: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if answer := look():
-            return answer
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_SECONDS:.0f} s")
+from testbed.waiting import eventually
 
 
 @pytest.fixture(scope="module")
