@@ -75,6 +75,28 @@ def rotate_key(context: typer.Context, config: Configuration = None) -> None:
     current.next("forget the old key: copies of it open what was stored before, in backups too")
 
 
+@app.command("move-secrets")
+def move_secrets(context: typer.Context, config: Configuration = None) -> None:
+    """Move all stored secrets to where the configuration says that they are kept (secrets.backend:
+    the database or Vault); the server has to be stopped meanwhile."""
+    current = session.of(context)
+    _, effective = _effective(config or context.meta.get("vacuo.config"))
+    from orchestrator.api.server import move_secrets
+
+    found = move_secrets(effective)
+    place = "Vault" if effective.secrets.backend == "vault" else "the database"
+    text = f"{found.moved} secrets moved to {place}"
+    current.emit("moved", {"secrets": found.moved}, [Text(text)])
+    if found.unreadable:
+        raise UserError(
+            f"{len(found.unreadable)} secrets could not be read and are left as they are.",
+            f"They are called: {', '.join(sorted(set(found.unreadable)))}.",
+            "keep the former vault_url, or the master keys, in place, and call it again",
+            code="secrets-not-moved",
+        )
+    current.next("vacuo server start")
+
+
 def worker() -> None:
     """Explain why there are no separate workers; exit code 1."""
     raise UserError(

@@ -70,6 +70,10 @@ class Sealer(Protocol):
 
     def forget(self, place: SecretPlace, sealed: Sealed) -> None: ...
 
+    def clear(self, place: SecretPlace) -> None:
+        """Forget whatever may still be kept for ``place``, which is sealed otherwise now."""
+        ...
+
 
 class EnvelopeSealer:
     """Secrets sealed under the master keys of a :class:`KeyRing`."""
@@ -94,6 +98,9 @@ class EnvelopeSealer:
 
     def forget(self, place: SecretPlace, sealed: Sealed) -> None:
         """There is nothing beside the row."""
+
+    def clear(self, place: SecretPlace) -> None:
+        """Nor then."""
 
     def rewrapped(self, place: SecretPlace, sealed: Sealed) -> Sealed:
         """The same under the current master key."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,11 @@ class VaultSealer:
 
     def forget(self, place: SecretPlace, sealed: Sealed) -> None:
         if sealed.key == VAULT and sealed.content == self._path(place):
-            self._call("delete_metadata_and_all_versions", sealed.content)
+            self.clear(place)
+
+    def clear(self, place: SecretPlace) -> None:
+        with suppress(self._hvac.exceptions.InvalidPath):
+            self._call("delete_metadata_and_all_versions", self._path(place))
 
     def _path(self, place: SecretPlace) -> str:
         name = hashlib.sha256(json.dumps(place.words).encode()).hexdigest()

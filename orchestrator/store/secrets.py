@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
     and_,
     delete,
     exists,
@@ -103,9 +105,22 @@ class SecretRows:
 
     # --- rotation -------------------------------------------------------------------------------
 
+    def everything(self) -> Sequence[SealedRow]:
+        """All secrets, as they are sealed."""
+        return self._sealed(select(secrets))
+
+    def count(self, key: str, other: bool = False) -> int:
+        """How many secrets are sealed with the master key named ``key``, or with any ``other``."""
+        wanted = secrets.c.key != key if other else secrets.c.key == key
+        query = select(func.count()).select_from(secrets).where(wanted)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def sealed_otherwise(self, keys: Collection[str], limit: int) -> Sequence[SealedRow]:
         """Some of the secrets whose master key is none of ``keys``."""
-        query = select(secrets).where(secrets.c.key.not_in(sorted(keys))).limit(limit)
+        return self._sealed(select(secrets).where(secrets.c.key.not_in(sorted(keys))).limit(limit))
+
+    def _sealed(self, query: Select[Any]) -> Sequence[SealedRow]:
         with self._database.read() as connection:
             return [
                 SealedRow(
@@ -117,13 +132,15 @@ class SecretRows:
 
     def replace(self, row: SealedRow, by: Sealed) -> None:
         """Put ``by`` where ``row`` is, if that is still as it was."""
-        same = and_(secrets.c.key == row.sealed.key, secrets.c.wrapped == row.sealed.wrapped)
         with self._database.write() as connection:
-            connection.execute(
-                update(secrets)
-                .where(_at(row.place), same)
-                .values(key=by.key, wrapped=by.wrapped, content=by.content)
-            )
+            _replace(connection, row, by)
+
+    def switch(self, row: SealedRow, seal: Callable[[], Sealed]) -> bool:
+        """As :meth:`replace`, with what ``seal`` gives when it is this writer's turn (see
+        :meth:`put`); whether it was still as it was."""
+        with self._database.write() as connection:
+            _turn(connection)
+            return _replace(connection, row, seal())
 
     def turn(self, act: Callable[[], None]) -> None:
         """Do something while no secret is written."""
@@ -151,6 +168,16 @@ def prune(connection: Connection, before: float) -> None:
             secrets.c.deployment != "", secrets.c.created_at < before, not_(there)
         )
     )
+
+
+def _replace(connection: Connection, row: SealedRow, by: Sealed) -> bool:
+    same = and_(secrets.c.key == row.sealed.key, secrets.c.wrapped == row.sealed.wrapped)
+    changed = connection.execute(
+        update(secrets)
+        .where(_at(row.place), same)
+        .values(key=by.key, wrapped=by.wrapped, content=by.content)
+    )
+    return changed.rowcount == 1
 
 
 def _turn(connection: Connection) -> None:
