@@ -95,21 +95,23 @@ def build(
     groups = groups_of(settings, template, inputs)
     for group in groups:
         check(group)
-    own = own_installation(settings)
-    site = _site(own, reference := f"localhost/vacuo/cloud-{base.value}:current")
-    ensure_base(base, site, say)
-    configurator = AnsibleConfigurator(own)
-    bakery = Bakery(configurator, own.limits.boot_seconds, say)
-    provider = DiskImages(site, own.data_directory, directory.absolute(), base.value)
-    offer = Offer(SiteName(SITE), OVEN.name, OVEN.cores, OVEN.memory_mb, OVEN.disk_gb, reference)
     disks = []
-    for group in groups:
-        provider.carried = container_images(group, configurator)
-        built = bakery.bake(SITE, provider, group, offer, force)
-        note = provider.note(built.image.digest)
-        if note is None:
-            raise Terminal(f"{provider.file(built.image.digest)} went away as it was made.")
-        disks.append(Disk(built, provider.file(note.digest), note, replaces or base.value))
+    with own_installation(settings) as own:
+        site = _site(own, reference := f"localhost/vacuo/cloud-{base.value}:current")
+        ensure_base(base, site, say)
+        configurator = AnsibleConfigurator(own)
+        bakery = Bakery(configurator, own.limits.boot_seconds, say)
+        provider = DiskImages(site, own.data_directory, directory.absolute(), base.value)
+        offer = Offer(
+            SiteName(SITE), OVEN.name, OVEN.cores, OVEN.memory_mb, OVEN.disk_gb, reference
+        )
+        for group in groups:
+            provider.carried = container_images(group, configurator)
+            built = bakery.bake(SITE, provider, group, offer, force)
+            note = provider.note(built.image.digest)
+            if note is None:
+                raise Terminal(f"{provider.file(built.image.digest)} went away as it was made.")
+            disks.append(Disk(built, provider.file(note.digest), note, replaces or base.value))
     return disks
 
 

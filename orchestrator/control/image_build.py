@@ -6,8 +6,10 @@ image is what its hosts would have become, up to what only they can know.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,13 +65,13 @@ def build(
     compiler and of the ports.
     """
     groups = groups_of(settings, template, inputs)
-    own = own_installation(settings)
-    bakery = Bakery(AnsibleConfigurator(own), own.limits.boot_seconds, say)
     built = []
-    for group in groups:
-        chosen, offer = _place(own, group, site)
-        provider = assembly.provider(chosen, own)
-        built.append(bakery.bake(chosen.name, provider, group, offer, force))
+    with own_installation(settings) as own:
+        bakery = Bakery(AnsibleConfigurator(own), own.limits.boot_seconds, say)
+        for group in groups:
+            chosen, offer = _place(own, group, site)
+            provider = assembly.provider(chosen, own)
+            built.append(bakery.bake(chosen.name, provider, group, offer, force))
     return built
 
 
@@ -86,12 +88,24 @@ def groups_of(
         compiler.close()
 
 
-def own_installation(settings: Settings) -> Settings:
-    """Settings for builds, whose own directory is their own installation: a running server must not
-    take their hosts for lost."""
+@contextlib.contextmanager
+def own_installation(settings: Settings) -> Iterator[Settings]:
+    """Settings for a build, whose own directory is their own installation: a running server must
+    not take its hosts for lost.  One build at a time: what it finds was left by one that died."""
     own = settings.model_copy(update={"data_directory": settings.data_directory / "image-builds"})
     own.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return own
+    with (own.data_directory / "build.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "Another image build of this server is going on.",
+                "There is one at a time.",
+                "wait for it, or end it",
+                code="conflict",
+                status=409,
+            ) from None
+        yield own
 
 
 def _place(settings: Settings, group: NodeGroup, name: str | None) -> tuple[Site, Offer]:
@@ -142,7 +156,7 @@ class Bakery:
             user_data=self._configurator.bootstrap(),
         )
         self._say(f"{group.name}: a host of {site}/{offer.flavour} from {offer.image}")
-        self._remove(provider, request.name)
+        self._remove_hosts(provider)
         provider.create(request)
         try:
             host = self._boot(provider, request.name)
@@ -150,7 +164,7 @@ class Bakery:
             instance = self._instance(provider, request.name)
             provider.keep_image(instance.id, image)
         finally:
-            self._remove(provider, request.name)
+            self._remove_hosts(provider)
         return Built(group.name, site, image, tasks, time.monotonic() - began, True)
 
     def _calls(self, group: NodeGroup) -> tuple[RoleCall, ...]:
@@ -199,10 +213,10 @@ class Bakery:
                 self._say(f"{event.status.value} {event.role.rpartition('.')[2]}: {event.task}")
         return tasks
 
-    def _remove(self, provider: Provider, name: str) -> None:
+    def _remove_hosts(self, provider: Provider) -> None:
+        """Of this build, and of builds that were killed."""
         try:
             for instance in provider.list(OWNER):
-                if instance.name == name:
-                    provider.delete(instance.id)
+                provider.delete(instance.id)
         except PortError as error:
-            self._say(f"the host {name} may be left: {error}")
+            self._say(f"a host may be left: {error}")

@@ -8,8 +8,10 @@ the image: the note comes last, so there is none for half a disk.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +33,7 @@ from orchestrator.settings import Site
 _NOT_FILES = ("proc", "sys", "dev", "run", "tmp")
 _NOT_ITS_OWN = ("etc/hosts", "etc/hostname", "etc/resolv.conf", SHARED_IMAGES_IN_HOST.lstrip("/"))
 _TAR_SAW_A_CHANGE = 1
+_WORK = ".vacuo-disk-"
 
 # Images of the store that hosts here share must be the machine's own.  $@: their names.
 CARRY_IMAGES = f"""\
@@ -76,7 +79,6 @@ class DiskImages(LocalProvider):
 
     def __init__(self, site: Site, data_directory: Path, directory: Path, system: str) -> None:
         super().__init__(site, data_directory)
-        self._work_directory = data_directory
         self._directory = directory
         self._system = system
         self.carried: Sequence[str] = ()
@@ -104,10 +106,7 @@ class DiskImages(LocalProvider):
 
     def keep_image(self, instance: InstanceId, name: PreparedImage) -> None:
         base_content = self._image_id(name.base)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        # On the file system of the result, so that it gets its name in one step.
-        with tempfile.TemporaryDirectory(prefix=".vacuo-disk-", dir=self._directory) as directory:
-            work = Work(Path(directory))
+        with _work_in(self._directory) as work:
             disk_assembly.unpack(self._files(instance), work.tree)
             draft = work.directory / "draft.qcow2"
             stamp = {"digest": name.digest, "base": self._system}
@@ -167,6 +166,21 @@ class _Execution:
             said = self._said.decode(errors="replace").strip().splitlines()
             why = said[-1][:300] if said else "no message"
             raise Terminal(f"{self._command} ended with {code} on the host: {why}.")
+
+
+@contextlib.contextmanager
+def _work_in(directory: Path) -> Iterator[Work]:
+    """A place beside the result, so that that gets its name in one step; what builds that were
+    killed left there is removed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for left in directory.glob(f"{_WORK}*"):
+        with contextlib.suppress(OSError), (left / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=_WORK, dir=directory)))
+        fcntl.flock(stack.enter_context((made / "lock").open("w")), fcntl.LOCK_EX)
+        yield Work(made)
 
 
 def _note_of(file: Path) -> Path:

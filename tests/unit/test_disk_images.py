@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import struct
 from pathlib import Path
@@ -25,7 +26,7 @@ from orchestrator.model import (
     SiteName,
 )
 from orchestrator.model import Service as ServiceOf
-from orchestrator.providers import disk_assembly, disk_layout
+from orchestrator.providers import disk_assembly, disk_images, disk_layout
 from orchestrator.providers.disk_images import DiskImages, DiskNote
 from orchestrator.providers.disk_layout import MIB, SECTOR
 from orchestrator.settings import Settings, Site
@@ -171,6 +172,19 @@ def test_a_disk_that_was_renamed_or_of_another_system_is_not_taken_for_it(tmp_pa
         )
     (tmp_path / "vacuo-debian-12-ccc.qcow2").touch()
     assert Shelf(tmp_path).prepared_images() == []
+
+
+def test_what_killed_builds_left_is_removed_and_what_goes_on_is_not(tmp_path: Path) -> None:
+    for name in ("dead", "alive"):
+        (tmp_path / f".vacuo-disk-{name}" / "tree").mkdir(parents=True)
+    (tmp_path / ".vacuo-disk-dead" / "lock").touch()
+    with (tmp_path / ".vacuo-disk-alive" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with disk_images._work_in(tmp_path) as work:
+            assert work.directory.parent == tmp_path
+            left = {path.name for path in tmp_path.iterdir()} - {work.directory.name}
+    assert left == {".vacuo-disk-alive"}
+    assert not work.directory.exists()
 
 
 # --- what is said ---------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from orchestrator.configure.base import HostToConfigure, RoleCall
 from orchestrator.configure.run_files import host_variables, play
 from orchestrator.configure.simulated import SimulatedConfigurator
 from orchestrator.control import prepared
-from orchestrator.control.image_build import OWNER, Bakery
-from orchestrator.errors import Terminal
+from orchestrator.control.image_build import OWNER, Bakery, own_installation
+from orchestrator.errors import Terminal, UserError
 from orchestrator.model import (
     Attribute,
     Concat,
@@ -28,7 +28,9 @@ from orchestrator.model import (
     Service,
     SiteName,
     Token,
+    UserData,
 )
+from orchestrator.providers.base import InstanceRequest
 from orchestrator.providers.simulated import SimulatedProvider
 from orchestrator.settings import Flavour, Settings, Site
 from orchestrator.world import Faults, Latencies, World
@@ -132,6 +134,26 @@ def test_a_failed_build_leaves_no_image_and_no_host() -> None:
     for _ in range(20):
         site.provider.list(OWNER)
     assert list(site.provider.list(OWNER)) == []
+
+
+def test_the_host_of_a_build_that_was_killed_goes_with_the_next() -> None:
+    site = Bakehouse()
+    left = InstanceRequest("image-x", OWNER, NodeName("image-x"), "small", BASE, UserData())
+    site.provider.create(left)
+    site.bake()
+    for _ in range(20):
+        site.provider.list(OWNER)
+    assert list(site.provider.list(OWNER)) == []
+
+
+def test_two_builds_of_one_server_do_not_take_each_others_hosts(tmp_path: Path) -> None:
+    settings = Settings(data_directory=tmp_path)
+    with own_installation(settings) as own:
+        assert own.data_directory != tmp_path
+        with pytest.raises(UserError, match="Another image build"), own_installation(settings):
+            pass
+    with own_installation(settings):
+        pass
 
 
 def test_only_the_part_for_images_is_run(tmp_path: Path) -> None:
