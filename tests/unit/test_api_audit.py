@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +16,12 @@ from api_world import ApiWorld, submission
 from cli_server import Recorded, serving
 from typer.testing import CliRunner
 
+from orchestrator.api.refused_tokens import RefusedTokens
+from orchestrator.api.requests import Services
 from orchestrator.cli import exitcodes
 from orchestrator.cli.main import app
 from orchestrator.control.service import Submission
+from orchestrator.errors import StoreUnavailable
 from orchestrator.model import Event, EventKind, Principal
 
 
@@ -65,6 +70,91 @@ def test_what_is_not_there_is_refused_to_nobody(api: ApiWorld) -> None:
     id = api.create()["uuid"]
     assert api.get(f"/deployments/{id}/log?console=5&node=none").status_code == 404
     assert [event.phase for event in audits(api)] == ["allowed"]
+
+
+# --- tokens that are refused ----------------------------------------------------------------------
+
+
+class Refused:
+    """An API and a clock of its own for what is counted."""
+
+    def __init__(self, api: ApiWorld) -> None:
+        self.api = api
+        self.now = 1000.0
+        self.counter = RefusedTokens(api.repository, lambda: self.now)
+        Services.of(api.app).refused_tokens = self.counter
+
+    def show(self, token: str, path: str = "/deployments", address: str = "192.0.2.1") -> None:
+        self.now += 0.5
+        answer = self.api.client.get(
+            path,
+            headers={"Authorization": f"Bearer {token}"},
+            environ_overrides={"REMOTE_ADDR": address},
+        )
+        assert answer.status_code == 401
+
+    def told(self) -> list[str]:
+        return [event.message for event in audits(self.api)]
+
+
+@pytest.fixture
+def refused(api: ApiWorld) -> Refused:
+    return Refused(api)
+
+
+def test_refused_tokens_are_one_audit_a_minute_with_their_number(refused: Refused) -> None:
+    forged = refused.api.issuer.mint("alice")[:-20] + "A" * 20
+    for number in range(38):
+        refused.show(forged, address=f"192.0.2.{number % 3}")
+    assert refused.told() == ["refused: a token, said to be of development, in 0 s, from 192.0.2.0"]
+    refused.now += 60
+    refused.api.client.get("/healthz")  # the flood is over; whoever asks next has it told
+    (first, rest) = audits(refused.api)
+    assert rest.message == (
+        "refused: 37 tokens, said to be of development, in 78 s, from 192.0.2.0 and 2 other "
+        "addresses"
+    )
+    assert (first.code, first.phase, first.failed) == ("token-invalid", "denied", True)
+    assert first.correlation
+    whole = json.dumps([str(event) for event in audits(refused.api)])
+    assert not any(part in whole for part in forged.split("."))
+
+
+def test_a_flood_of_made_up_tokens_is_a_handful_of_audits(refused: Refused) -> None:
+    """Whatever they say: the kinds are few, and the memory for addresses is bounded."""
+    for number in range(200):
+        unknown = b64({"alg": "RS256"}) + "." + b64({"iss": f"https://{number}.example"}) + ".AA"
+        refused.show(unknown, address=f"198.51.100.{number}")
+        refused.show(f"x{number}", address=f"198.51.100.{number}")
+        refused.show(f"n{number}" + "x" * 60, "/pull/bundle")
+    refused.counter.tell(everything=True)
+    told = refused.told()
+    # Five minutes of it, of two kinds, at most one a minute each.
+    assert len(told) <= 2 * 7
+    numbers = re.findall(r"refused: (a|\d+) token", " ".join(told))
+    assert sum(1 if number == "a" else int(number) for number in numbers) == 600
+    assert any("at least 7 other addresses" in text for text in told)
+    assert not re.search(r"example|x\d", " ".join(told))
+
+
+def test_who_sends_no_token_has_tried_nothing(refused: Refused) -> None:
+    assert refused.api.client.get("/deployments").status_code == 401
+    refused.counter.tell(everything=True)
+    assert refused.told() == []
+
+
+def test_a_store_that_is_away_does_not_change_the_answer(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(refused.api.repository, "append", away)
+    refused.show("no token")
+
+
+def b64(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
 def verify(directory: Path, *words: str) -> Any:
