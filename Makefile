@@ -28,10 +28,16 @@ test: ## set up what is missing, then check and test everything, the real pool i
 	@$(PYTHON) -m pytest $(PYTEST)
 	@$(PYTHON) -m testbed.molecule test
 
+.PHONY: properties
+properties: ## try the property tests with many more examples, new ones: make properties TIMES=100
+	@VACUO_SETUP_IMAGES=no setup/bootstrap.sh
+	@$(PYTHON) -m pytest --more-examples $(or $(TIMES),25) $(or $(PYTEST),tests/unit tests/scenarios)
+
 .PHONY: molecule
-molecule: ## run the roles on real hosts, or one of them: make molecule ROLE=squid
+molecule: ## run the roles on real hosts, or one of them: make molecule ROLE=squid [SUITE=bookworm]
 	@setup/bootstrap.sh
-	@$(PYTHON) -m testbed.molecule test $(ROLE)
+	@$(if $(SUITE),images/build host-$(SUITE) host-bare-$(SUITE))
+	@VACUO_MOLECULE_SUITE=$(SUITE) $(PYTHON) -m testbed.molecule test $(ROLE)
 
 .PHONY: lint
 lint: ## the checks that need no machine: style, types, layers, YAML, roles

@@ -81,9 +81,7 @@ limits = st.sampled_from([SiteLimits(), SiteLimits(), SiteLimits(instances=4), S
 
 
 @pytest.mark.timeout(600)
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(wishes(), wishes(), limits, st.integers(0, 3))
 def test_a_plan_says_what_the_loop_then_does(
     before: tuple[NodeGroup, ...], after: tuple[NodeGroup, ...], limit: SiteLimits, jobs: int
@@ -97,7 +95,10 @@ def test_a_plan_says_what_the_loop_then_does(
     note(f"{preview}")
     story.update(*after)
     _at_rest(story)
-    _agree(preview, there, {node.name: node for node in story.all_nodes()})
+    # A plan takes the jobs of what goes for ended. Here they run on, and where there is a limit
+    # their hosts keep the room: what would have come there may come elsewhere.
+    placed = jobs == 0 or limit == SiteLimits()
+    _agree(preview, there, {node.name: node for node in story.all_nodes()}, placed)
 
 
 def _at_rest(story: Story) -> list[Node]:
@@ -128,7 +129,8 @@ def _preview(story: Story, groups: tuple[NodeGroup, ...]) -> Preview:
     return make_preview(current.spec, wished, nodes, seen, foresight)
 
 
-def _agree(preview: Preview, there: dict[str, Node], now: dict[str, Node]) -> None:
+def _agree(preview: Preview, there: dict[str, Node], now: dict[str, Node], placed: bool) -> None:
+    """What was said has happened; ``placed``: at the sites that were said, too."""
     said = [node for group in preview.groups for node in group.nodes]
     for node in said:
         if node.name is None:
@@ -142,13 +144,13 @@ def _agree(preview: Preview, there: dict[str, Node], now: dict[str, Node]) -> No
         runs = is_now.attempts - was.attempts
         assert runs > 0 if node.effect == "reconfigure" else runs == 0, (node, is_now)
     new = Counter(
-        (group.name, node.site, node.flavour, node.cores, node.memory_mb)
+        (group.name, placed and node.site, node.flavour, node.cores, node.memory_mb)
         for group in preview.groups
         for node in group.nodes
         if node.effect == "create"
     )
     made = Counter(
-        (node.group, node.site, node.flavour, node.cores, node.memory_mb)
+        (node.group, placed and node.site, node.flavour, node.cores, node.memory_mb)
         for node in now.values()
         if node.name not in there and node.state is not NodeState.GONE
     )
@@ -156,7 +158,7 @@ def _agree(preview: Preview, there: dict[str, Node], now: dict[str, Node]) -> No
 
 
 @pytest.mark.timeout(600)
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(wishes(), limits, st.integers(0, 3))
 def test_the_first_pass_is_the_planners_own(
     groups: tuple[NodeGroup, ...], limit: SiteLimits, jobs: int
