@@ -95,6 +95,7 @@ REGISTRY: dict[str, ReasonText] = {
     "replaced": ReasonText(
         "Node {node} is not what group {group} asks for any more; another takes its place."
     ),
+    "drain-asked": ReasonText("Node {node} was asked to leave by {who}."),
     "no-dependants": ReasonText("No node uses group {group} any more."),
     "deployment-is-deleted": ReasonText("The deployment is being deleted."),
     # limits

@@ -6,7 +6,7 @@ from flask import Blueprint
 
 from orchestrator.api import models, present
 from orchestrator.api.deployments import base
-from orchestrator.api.requests import deployment, orchestrator
+from orchestrator.api.requests import caller, correlation, deployment, orchestrator
 from orchestrator.api.specification import operation
 from orchestrator.errors import NotFound
 from orchestrator.identity.policy import Access
@@ -68,3 +68,22 @@ def get_resource(id: str, rid: str, query: models.NoQuery) -> models.Resource:
 def get_resource_ssh(id: str, rid: str, query: models.NoQuery) -> models.Ssh:
     """How to reach the node over ssh, with its host keys."""
     return present.ssh(orchestrator().ssh_target(deployment().id, NodeName(rid)))
+
+
+@operation(
+    blueprint,
+    "POST",
+    "/deployments/<id>/resources/<rid>/actions",
+    Access.DRAIN,
+    answers={202: models.Resource},
+    errors=(409,),
+)
+def act_on_resource(
+    id: str, rid: str, json: models.ActionBody, query: models.NoQuery
+) -> tuple[models.Resource, int]:
+    """Ask the node to leave when its jobs have ended."""
+    here = deployment()
+    node = orchestrator().drain(
+        here.id, NodeName(rid), actor=str(caller().principal), correlation=correlation()
+    )
+    return present.resource(node, here.spec, base()), 202

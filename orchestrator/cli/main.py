@@ -16,6 +16,7 @@ from orchestrator.cli import (
     credentials,
     deployments,
     doctor,
+    drain,
     events,
     exitcodes,
     explain,
@@ -168,6 +169,7 @@ app.command("logout")(login.logout)
 app.command("whoami")(whoami.whoami)
 app.command("up")(deployments.up)
 app.command("down")(deployments.down)
+app.command("drain")(drain.drain)
 app.command("status")(status.status)
 app.command("plan")(plan.plan)
 app.command("validate")(validate.validate)

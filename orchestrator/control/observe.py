@@ -26,7 +26,6 @@ from orchestrator.model import (
     Instance,
     Machine,
     Node,
-    NodeGroup,
     NodeName,
     NodeState,
     Observed,
@@ -95,6 +94,7 @@ class Observer:
         creates = self._repository.creates(deployment.id, self._holder)
         deletes = self._repository.deletes(deployment.id, self._holder)
         renewals = self._repository.renewals(deployment.id, self._holder)
+        asked_to_leave = self._repository.drains.asked(deployment.id)
         living = [node for node in nodes if node.state is not NodeState.GONE]
         pools = {g.pool for g in deployment.spec.groups if g.pool} | {
             n.pool for n in living if n.pool
@@ -107,7 +107,8 @@ class Observer:
         probes = self._probe_ssh(living, answered)
         instances = {site: future.result() for site, future in listings.items()}
         wishes = {group: future.result() for group, future in demand.items()}
-        grows = everything or _may_grow(deployment, living, wishes)
+        leaving = any(node.name in asked_to_leave for node in living)
+        grows = everything or leaving or _may_grow(deployment, living, wishes)
         offers, quotas = self._room(deployment, now) if grows else ({}, {})
         return Seen(
             instances=instances,
@@ -120,6 +121,7 @@ class Observer:
             creates=creates,
             deletes=deletes,
             renewals=renewals,
+            asked_to_leave=asked_to_leave,
             credential_seconds={p: self._ports.pools[p].credential_seconds() for p in machines},
             unjoinable={p: why for p, found in joins.items() if (why := found.result())},
             revoked=self._revoked(deployment),
@@ -208,18 +210,12 @@ class Observer:
             port = self._ports.pools.get(group.pool) if group.pool else None
             if port and group.pool and group.vacuum and not deployment.deleting:
                 key = ("demand", deployment.id, group.name)
-                advertised = {**self._known_beforehand(deployment, group), **group.advertised}
-                call = partial(port.demand, group.requirements, advertised, group.start)
+                advertised = {"VacuoDeployment": str(deployment.id), **group.advertised}
+                # A job counts that such a machine would take wherever it comes up.
+                sites = [group.site] if group.site else list(self._ports.providers)
+                call = partial(port.demand, group.requirements, advertised, group.start, sites)
                 demand[group.name] = self._submit(key, call, now, _unseen_pool(group.pool))
         return demand
-
-    def _known_beforehand(self, deployment: Deployment, group: NodeGroup) -> dict[str, str]:
-        """What a machine of the group will say of itself wherever it comes up."""
-        known = {"VacuoDeployment": str(deployment.id)}
-        sites = [group.site] if group.site else list(self._ports.providers)
-        if len(sites) == 1:
-            known["GLIDEIN_Site"] = str(sites[0])
-        return known
 
     def _revoked(self, deployment: Deployment) -> frozenset[PoolName]:
         if not deployment.deleting:

@@ -13,6 +13,7 @@ from orchestrator.control import renewal, scaling
 from orchestrator.control.configuring import configure_ready
 from orchestrator.control.credentials import renew_credentials
 from orchestrator.control.growth import grow, room
+from orchestrator.control.leaving import let_leave
 from orchestrator.control.lifecycle import LIVE, Sight, advance, retire
 from orchestrator.control.planning import Pass, alive
 from orchestrator.control.scaling import Wanted
@@ -51,6 +52,7 @@ def make_plan(
         _empty(work)
     else:
         renewal.mark(work)
+        let_leave(work)
         _retire_strangers(work)
         _retire_cut_off(work)
         for group in groups:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orchestrator.control.growth import ceiling, grow
+from orchestrator.control.leaving import asked, is_replaced_first
 from orchestrator.control.lifecycle import LIVE
 from orchestrator.control.planning import Pass
 from orchestrator.control.scaling import in_order_of_loss
@@ -20,13 +21,15 @@ from orchestrator.reasons import reason
 
 
 def mark(work: Pass) -> None:
-    """Note on every living node whether only another host can be what its group asks for."""
+    """Note on every living node whether only another host can be what its group asks for; so it is
+    with one that was asked to leave and that others need."""
     for group in work.deployment.spec.groups:
         candidates = work.seen.offers.get(group.name, ())
         for node in work.of(group.name):
             if node.state not in LIVE:
                 continue
-            outdated = is_outdated(node, group, candidates)
+            leaves = asked(work, node) is not None and is_replaced_first(node, group)
+            outdated = leaves or is_outdated(node, group, candidates)
             made_for = node.made_for
             if candidates and not outdated:
                 made_for = group.requirements
@@ -122,5 +125,5 @@ def _let_go(work: Pass, group: NodeGroup, nodes: Sequence[Node], count: int) -> 
 
 
 def _retire(work: Pass, group: NodeGroup, node: Node) -> None:
-    why = reason("replaced", node=node.name, group=group.name)
+    why = asked(work, node) or reason("replaced", node=node.name, group=group.name)
     work.give_up(node, group, why)

@@ -231,4 +231,5 @@ class Seen:
     renewals: Mapping[NodeName, Outcome] = field(default_factory=dict)  # of the last attempt
     credential_seconds: Mapping[PoolName, float] = field(default_factory=dict)  # their lifetimes
     unjoinable: Mapping[PoolName, Reason] = field(default_factory=dict)  # by anything, now
+    asked_to_leave: Mapping[NodeName, str] = field(default_factory=dict)  # and by whom
     revoked: frozenset[PoolName] = frozenset()  # pools that forgot the deployment's credentials

@@ -169,3 +169,19 @@ def test_show_request_is_what_the_server_understands(server: Recorded, template:
     line = next(line for line in result.stderr.splitlines() if line.startswith("curl"))
     assert line.startswith(f"curl -X POST {server.url}/plan ")
     assert server.environment["BEARER_TOKEN"] not in result.output
+
+
+def test_a_node_is_drained_and_another_comes(
+    server: Recorded, world: ApiWorld, template: str
+) -> None:
+    ok(server, "up", template, "--wait")
+    [before] = json.loads(ok(server, "show", "-o", "json"))["deployment"]["nodes"]
+    name = before["uuid"]
+    gone = json.loads(ok(server, "drain", name[:-1], "--wait", "--timeout", "120", "-o", "json"))
+    assert (gone["node"]["uuid"], gone["node"]["phase"]) == (name, "GONE")
+    assert "asked to leave by alice" in server.run("logs", name).output
+    [after] = json.loads(ok(server, "show", "-o", "json"))["deployment"]["nodes"]
+    assert after["uuid"] != name
+    refused = server.run("drain", name)
+    assert refused.exit_code == exitcodes.ERROR
+    assert "gone already" in refused.stderr

@@ -161,6 +161,7 @@ def seen(draw: st.DrawFn) -> Seen:
         creates=draw(outcomes()),
         renewals=draw(outcomes()),
         credential_seconds={POOL: 3600.0},
+        asked_to_leave=dict.fromkeys(draw(st.sets(st.sampled_from(NAMES))), "alice@issuer"),
     )
 
 
@@ -296,6 +297,7 @@ def test_a_floor_is_never_given_up_for_an_update(wish, before, sight) -> None:
         instances={SITE: Observed.fresh(running, NOW)},
         machines={POOL: Observed.fresh(machines, NOW)},
         runs={n: r for n, r in sight.runs.items() if r.state is not RunState.DISTRUSTED},
+        asked_to_leave={},  # that is somebody's own wish
     )
     plan = make_plan(wish, before, sight, NOW, PATIENCE)
     served = sum(node.state is NodeState.JOINED for node in before)

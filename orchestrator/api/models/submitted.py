@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -52,6 +52,13 @@ class SubmissionBody(Wire):
             self.keep_last_attempt,
         )
         return tuple(n for n, value in zip(fields, values, strict=True) if value is not None)
+
+
+class ActionBody(Wire):
+    """What a node is to do.  INDIGO's ``start`` and ``stop`` are not among it: a node that is not
+    needed goes."""
+
+    type: Literal["drain"]
 
 
 class NoQuery(Wire):
