@@ -28,7 +28,7 @@ from orchestrator.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = "localhost/vacuo/services:current"
 ADDRESS = "127.86.0.22"  # of this machine, and nobody else's: its port 22 is the machine's
-FIRMWARE = "/usr/share/OVMF/OVMF_CODE.fd"
+FIRMWARE = "/usr/share/ovmf/OVMF.fd"
 BUILD_SECONDS = 900.0
 BOOT_SECONDS = 900.0
 

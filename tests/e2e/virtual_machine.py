@@ -53,7 +53,7 @@ class VirtualMachine:
             command += ["-netdev", f"user,id=net,hostfwd=tcp:{address}:22-:22"]
             command += ["-device", "virtio-net-pci,netdev=net"]
         if firmware:
-            command += ["-drive", f"if=pflash,format=raw,readonly=on,file={firmware}"]
+            command += ["-bios", firmware]
         self._log = (directory / "qemu.log").open("wb")
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
