@@ -6,6 +6,9 @@ scenario carries the name of its network as a label, so that ``destroy`` finds i
 an earlier run wrote down is lost.
 
     python -m testbed.molecule test [ROLE…]   # from anywhere: the whole matrix, or some roles
+
+Hosts are of the Debian release that images/host names, or of the one in VACUO_MOLECULE_SUITE
+(`images/build host-SUITE host-bare-SUITE` makes its images).
 """
 
 from __future__ import annotations
@@ -41,10 +44,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COLLECTION = ROOT / "ansible"
 LOGS = ROOT / "build" / "molecule"
 OWNER = DeploymentId("molecule")
-IMAGES = {
-    "default": "localhost/vacuo/host:current",
-    "bare": "localhost/vacuo/host-bare:current",
-}
+SUITE = "VACUO_MOLECULE_SUITE"
 MEMORY_MB = 3072
 PATIENCE_SECONDS = 120.0
 AT_ONCE = 2
@@ -128,12 +128,22 @@ def link_collection(directory: Path) -> None:
     link.symlink_to(COLLECTION)
 
 
+def images(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a platform's ``image`` may be, for the Debian release that is to be tested."""
+    suite = environment.get(SUITE, "")
+    release = f"-{suite}" if suite else ""
+    return {
+        "default": f"localhost/vacuo/host{release}:current",
+        "bare": f"localhost/vacuo/host-bare{release}:current",
+    }
+
+
 def _provider(scenario: Scenario, platforms: Sequence[Mapping[str, Any]]) -> LocalProvider:
     memory = {str(one["name"]): int(one.get("memory_mb", MEMORY_MB)) for one in platforms}
     site = Site(
         name=scenario.name,
         provider="local",
-        images=IMAGES,
+        images=images(os.environ),
         flavours=tuple(
             Flavour(name=name, cores=1, memory_mb=megabytes, disk_gb=1)
             for name, megabytes in memory.items()

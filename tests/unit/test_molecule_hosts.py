@@ -63,3 +63,12 @@ def test_every_step_of_the_common_sequence_exists() -> None:
             assert (scenario_directory / playbook).resolve().is_file(), step
     for playbook in config["provisioner"]["playbooks"].values():
         assert (scenario_directory / playbook).resolve().is_file()
+
+
+def test_hosts_are_of_the_release_that_was_asked_for() -> None:
+    assert molecule.images({})["default"] == "localhost/vacuo/host:current"
+    older = molecule.images({molecule.SUITE: "bookworm"})
+    assert older["default"] == "localhost/vacuo/host-bookworm:current"
+    for name in older.values():
+        recipe = ROOT / "images" / name.rpartition("/")[2].partition(":")[0] / "recipe.toml"
+        assert "on_demand = true" in recipe.read_text()
