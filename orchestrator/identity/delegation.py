@@ -62,6 +62,9 @@ class Rows(Protocol):
 class SomebodyElse(Exception):
     """The issuer's token is of another person than the login is said to be."""
 
+    def __init__(self) -> None:
+        super().__init__("the issuer's token is of somebody else")
+
 
 @dataclass(frozen=True)
 class _Access:
@@ -265,7 +268,7 @@ class Delegation:
                 self._store(person, grant)
             except SomebodyElse:
                 self._rows.release(person, turn)
-                self._alarm(person, "the refresh token of somebody else was sent, and refused")
+                self._alarm(person, "a login of somebody else was to be kept as theirs, and refused")
                 raise
             except IssuerAway as error:
                 self._rows.release(person, turn)

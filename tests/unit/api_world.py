@@ -38,12 +38,13 @@ from orchestrator.model import (
     VacuumPolicy,
 )
 from orchestrator.providers.simulated import SimulatedProvider
-from orchestrator.settings import Flavour, Limits, Pool, Settings, Site
+from orchestrator.settings import Callbacks, Flavour, Limits, Pool, Settings, Site
 from orchestrator.store.repository import Repository
 from orchestrator.tosca.problems import Problem, TemplateInvalid
 from orchestrator.world import Latencies, World
 
 POOL = PoolName("pool")
+AUDIENCE = "condor://pool.example:9618"
 SITE = SiteName("site")
 TEMPLATE = "tosca_definitions_version: tosca_simple_yaml_1_3\nminimum: 1\n"
 
@@ -95,10 +96,20 @@ class ApiWorld:
         streams: int = 4,
         pull: PullSite | None = None,
         access: str | None = None,
+        owners: str | None = None,
+        callback_host: str = "",
     ) -> None:
+        """With ``owners``, the address at which it is served, nodes join in their owner's name, and
+        tokens go by the clock of the world."""
         flavours = (Flavour(name="medium", cores=2, memory_mb=2048, disk_gb=20),)
         site = Site(name=SITE, provider="simulated", flavours=flavours)
-        pool = Pool(name=POOL, batch="simulated", collector="pool.example:9618")
+        options = {"join_with": "owner", "join_audience": AUDIENCE, "join_scope": "condor:/READ"}
+        pool = Pool(
+            name=POOL,
+            batch="simulated",
+            collector="pool.example:9618",
+            options=options if owners else {},
+        )
         access_file = None
         if access is not None:
             access_file = directory / "access.yaml"
@@ -113,20 +124,29 @@ class ApiWorld:
             pools=(pool,),
             limits=Limits(template_bytes=100_000),
             access_file=access_file,
+            listen=owners or "127.0.0.1:8420",
+            callbacks=Callbacks(hosts=(callback_host,) if callback_host else ()),
         )
         self.now = 1_700_000_000.0
         self.world = World(self._clock, latencies=Latencies(boot=1, configure=0, join=1))
         self.repository = Repository.open(self.settings.database_url)
+        clock = self._clock if owners else time.time
+        self.issuer = development.build(self.settings, clock)
+        validator = TokenValidator((), clock, own=self.issuer)
+        secrets = assembly.secret_store(self.settings, self.repository)
+        self.delegation = assembly.delegation(
+            self.settings, self.repository, secrets, validator, (self.issuer.issuer,), clock
+        )
         ports = Ports(
             {SITE: SimulatedProvider(site, self.world)},
             {POOL: SimulatedPool(pool, self.world)},
             SimulatedConfigurator(self.world, sleep=lambda _: None),
             {SITE: pull} if pull else {},
+            delegation=self.delegation if owners else None,
         )
         self.ports = ports
         at_once = AtOnce()
         observer = Observer(ports, self.repository, "test", at_once)
-        secrets = assembly.secret_store(self.settings, self.repository)
         configuration = Configuration(
             ports, self.repository, self._wake, self._clock, at_once, secrets
         )
@@ -148,8 +168,6 @@ class ApiWorld:
             pulling=configuration.pulling,
             secrets=secrets,
         )
-        self.issuer = development.build(self.settings)
-        validator = TokenValidator((), own=self.issuer)
         self.browser_now = time.time
         browsers = Browsers.of(
             self.settings,
