@@ -53,7 +53,8 @@ class AnsibleConfigurator:
     """A :class:`~orchestrator.configure.base.Configurator`; safe to use from several threads.
 
     ``extra_roles`` are fully qualified names of roles that may be run beside those of our own
-    collection, found below ``extra_collections``.  ``mitogen`` False never tries it.
+    collection, found below ``extra_collections``.  What is ``hidden`` no run sees, as
+    what belongs to the server by ``settings``.  ``mitogen`` False never tries it.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class AnsibleConfigurator:
         *,
         extra_roles: Sequence[str] = (),
         extra_collections: Sequence[Path] = (),
+        hidden: Sequence[Path] = (),
         mitogen: bool = True,
     ) -> None:
-        self._directory = settings.data_directory.absolute() / "ansible"
+        self._directory = settings.data_directory.resolve() / "ansible"
         self._limit_seconds = settings.limits.configure_seconds
         self._mitogen_plugins = _mitogen_plugins() if mitogen else ""
         for name in ("runs", "logs", f"collections/ansible_collections/{NAMESPACE}"):
@@ -73,7 +75,7 @@ class AnsibleConfigurator:
         roles = self._link_collection()
         self._roles = (*(f"{NAMESPACE}.{COLLECTION}.{role}" for role in roles), *extra_roles)
         known = {self._link: _collection_source()} | {path: path for path in extra_collections}
-        self._cell = cell.make(settings, known)
+        self._cell = cell.make(settings, known, hidden)
         self._remove_leftovers()
 
     @property

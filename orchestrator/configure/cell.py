@@ -57,13 +57,14 @@ class Cell:
         return self.sandbox.command(view, command, run)
 
 
-def make(settings: Settings, readable: Mapping[Path, Path]) -> Cell:
+def make(settings: Settings, readable: Mapping[Path, Path], hidden: Sequence[Path] = ()) -> Cell:
     """Where runs that read ``readable`` take place, as ``settings`` ask for and this machine can.
+    What the server has by ``settings`` is hidden too.
 
     Raises :class:`UserError` where a sandbox is required and cannot be had.
     """
-    hidden = (settings.data_directory.absolute(), *named_paths(settings))
-    view = View(readable, hidden=hidden, network=True)
+    own = (settings.data_directory.resolve(), *named_paths(settings))
+    view = View(readable, hidden=(*own, *hidden), network=True)
     if settings.sandbox == "off":
         return Cell(view, None, "it is switched off in the configuration")
     try:

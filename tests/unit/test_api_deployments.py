@@ -9,6 +9,8 @@ import pytest
 from api_world import TEMPLATE, ApiWorld, submission
 
 from orchestrator.api import present
+from orchestrator.configure.base import Confinement
+from orchestrator.configure.simulated import SimulatedConfigurator
 from orchestrator.model import DeploymentStatus, NodeState
 from orchestrator.reasons import reason
 
@@ -471,3 +473,15 @@ def test_checks_look_at_every_site_and_pool(world):
     found = world.get("/checks").json["checks"]
     assert [check["name"] for check in found] == ["site site", "pool pool"]
     assert all(check["ok"] for check in found)
+
+
+def test_checks_say_whether_ansible_is_in_its_sandbox(world, monkeypatch):
+    def check(found):
+        monkeypatch.setattr(SimulatedConfigurator, "confinement", lambda self: found)
+        return world.get("/checks").json["checks"][0]
+
+    assert check(Confinement(True, "It is."))["ok"] is True
+    told = check(Confinement(False, "there is no program bwrap"))
+    assert (told["name"], told["ok"]) == ("sandbox", None)
+    assert told["reason"]["code"] == "no-sandbox"
+    assert "no program bwrap" in told["reason"]["sentence"]
