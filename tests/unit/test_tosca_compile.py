@@ -89,7 +89,7 @@ def test_inputs_reach_sizes_policies_and_roles() -> None:
 def test_services_come_in_the_order_in_which_they_stand_on_one_another() -> None:
     worker = _shipped("htcondor-site").group("worker")
     names = [service.template for service in worker.services]
-    assert names == ["worker_containers", "worker_cvmfs", "execute"]
+    assert names == ["worker_containers", "worker_cvmfs", "worker_validation", "execute"]
     reversed_template = spoilt(
         "    containers:\n      type: vacuo.nodes.ContainerRuntime\n      requirements:\n"
         "        - host: worker\n",
