@@ -1,59 +1,25 @@
-"""A small real HTCondor pool in one container: collector, negotiator, schedd, IDTOKENS only."""
+"""A small real HTCondor pool in one container: collector, negotiator and schedd, configured by the
+role htcondor_pool, whose files are rendered for it."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from docker.models.containers import Container
 
 from orchestrator.settings import Pool
 from testbed.engine import ContainerRequest, TestbedNetwork
+from testbed.roles import render
 
 CONTAINER = "pool"
+_ROLE = "htcondor_pool"
+_USER_NUMBER = 20001
 _ADDRESS = 10
 _READY_SECONDS = 90.0
-
-CONFIGURATION = """\
-# Collector, negotiator and schedd of the test bed.
-DAEMON_LIST = MASTER COLLECTOR NEGOTIATOR SCHEDD
-CONDOR_HOST = {address}
-COLLECTOR_HOST = $(CONDOR_HOST):9618
-UID_DOMAIN = {trust_domain}
-TRUST_DOMAIN = {trust_domain}
-
-# Everybody proves who they are: the daemons among themselves by the file system, all others by
-# IDTOKENS.
-SEC_DEFAULT_AUTHENTICATION_METHODS = FS, IDTOKENS
-SEC_DEFAULT_AUTHENTICATION = REQUIRED
-SEC_DEFAULT_ENCRYPTION = REQUIRED
-SEC_DEFAULT_INTEGRITY = REQUIRED
-
-# What docs/admin/pools.md asks an administrator for.
-ALLOW_READ = *@{trust_domain}, *@nodes.{trust_domain}
-ALLOW_WRITE =
-SCHEDD.ALLOW_WRITE = {user}@{trust_domain}, vacuo@{trust_domain}
-ALLOW_ADVERTISE_STARTD = *@nodes.{trust_domain}
-ALLOW_ADVERTISE_MASTER = *@nodes.{trust_domain}, condor@{trust_domain}
-ALLOW_ADVERTISE_SCHEDD = condor@{trust_domain}
-ALLOW_DAEMON = condor@{trust_domain}
-ALLOW_NEGOTIATOR = condor@{trust_domain}
-ALLOW_ADMINISTRATOR = condor@{trust_domain}
-
-# A pool that reacts at once: all of these are tens of seconds by default.
-NEGOTIATOR_INTERVAL = 2
-NEGOTIATOR_CYCLE_DELAY = 1
-NEGOTIATOR_MIN_INTERVAL = 1
-SCHEDD_INTERVAL = 5
-SCHEDD_MIN_INTERVAL = 1
-JOB_START_DELAY = 0
-UPDATE_INTERVAL = 5
-
-ENABLE_KERNEL_TUNING = False
-{extra}
-"""
 
 
 class CondorPool:
@@ -61,7 +27,8 @@ class CondorPool:
 
     ``directory`` holds its configuration, its signing keys and the tokens; ``network`` may be
     shared with an origin and with startd containers.  ``user`` is an ordinary account that may
-    submit jobs; Vacuo's own identity is ``vacuo@<trust domain>``.
+    submit jobs; Vacuo's own identity is ``vacuo@<trust domain>``.  ``variables`` are more of the
+    role's, ``volumes`` more of the container's.
     """
 
     def __init__(
@@ -70,13 +37,15 @@ class CondorPool:
         network: TestbedNetwork,
         trust_domain: str = "vacuo.test",
         user: str = "alice",
-        extra_configuration: str = "",
+        variables: Mapping[str, Any] | None = None,
+        volumes: Mapping[Path, tuple[str, str]] | None = None,
     ) -> None:
         self.directory = directory.absolute()
         self.network = network
         self.trust_domain = trust_domain
         self.user = user
-        self.extra_configuration = extra_configuration
+        self.variables = dict(variables or {})
+        self.volumes = dict(volumes or {})
         self.signing_keys = self.directory / "signing-keys"
         self.tokens = self.directory / "tokens"
 
@@ -116,14 +85,7 @@ class CondorPool:
         for directory in (self.directory, self.signing_keys, self.tokens):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.network.ensure()
-        (self.directory / "pool.conf").write_text(
-            CONFIGURATION.format(
-                address=self.address,
-                trust_domain=self.trust_domain,
-                user=self.user,
-                extra=self.extra_configuration,
-            )
-        )
+        self._configure()
         self._run_container()
         self._wait_until_ready()
         self._make_token(self.user_token, self.user, ())
@@ -148,11 +110,32 @@ class CondorPool:
         """Run a command as root in the pool's container: its exit code and all of its output."""
         return self.network.execute(CONTAINER, *command)
 
+    def _configure(self) -> None:
+        variables = {
+            "htcondor_pool_collector": self.collector,
+            "htcondor_pool_trust_domain": self.trust_domain,
+            "htcondor_pool_users": {self.user: _USER_NUMBER},
+            # A pool that reacts at once: the role's own choice is fit for a large one.
+            "htcondor_pool_cycle_seconds": 2,
+            **self.variables,
+        }
+        files = {
+            "50-vacuo.conf": "50-vacuo.conf.j2",
+            "mapfile": "mapfile.j2",
+            "accounts": "accounts.j2",
+        }
+        self._role.mkdir(exist_ok=True, mode=0o755)
+        render(self._role, {n: (_ROLE, source, variables) for n, source in files.items()})
+
+    @property
+    def _role(self) -> Path:
+        return self.directory / "role"
+
     def _run_container(self) -> Container:
         # The account must exist before the schedd accepts a job of its owner.
         script = (
-            f"id {self.user} >/dev/null 2>&1 || useradd --create-home {self.user}; "
-            "exec tini -- condor_master -f"
+            "sh /etc/vacuo/htcondor_pool/accounts; "
+            "install -d -o condor /var/lib/condor/spool; exec tini -- condor_master -f"
         )
         return self.network.run(
             ContainerRequest(
@@ -160,8 +143,10 @@ class CondorPool:
                 ["sh", "-c", script],
                 address=self.address,
                 volumes={
-                    self.directory / "pool.conf": ("/etc/condor/config.d/50-pool.conf", "ro"),
+                    self._role / "50-vacuo.conf": ("/etc/condor/config.d/50-vacuo.conf", "ro"),
+                    self._role: ("/etc/vacuo/htcondor_pool", "ro"),
                     self.signing_keys: ("/etc/condor/passwords.d", "rw"),
+                    **self.volumes,
                 },
             )
         )

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import classad2
-import yaml
+
+from testbed.roles import ROLES, Cases, render
 
 # HTCondor's own ClassAd functions are there once its library is; it wants a configuration to read.
 _before = os.environ.get("CONDOR_CONFIG")
@@ -24,42 +25,7 @@ if _before is None:
 else:
     os.environ["CONDOR_CONFIG"] = _before
 
-ROLES = Path(__file__).resolve().parents[2] / "ansible" / "roles"
-
-# name of the rendered file: role, template, variables of the role
-Cases = Mapping[str, tuple[str, str, Mapping[str, Any]]]
-
-
-def render(directory: Path, cases: Cases) -> Path:
-    """``directory`` with every case in it, rendered in one run of Ansible on this machine."""
-    tasks = [
-        {
-            "name": name,
-            "ansible.builtin.template": {
-                "src": str(ROLES / role / "templates" / template),
-                "dest": str(directory / name),
-            },
-            "vars": dict(variables),
-        }
-        for name, (role, template, variables) in cases.items()
-    ]
-    roles = {role for role, _, _ in cases.values()}
-    files = [str(ROLES / role / "defaults/main.yml") for role in sorted(roles)]
-    private = [ROLES / role / "vars/main.yml" for role in sorted(roles)]
-    files += [str(path) for path in private if path.exists()]
-    play = {"hosts": "localhost", "gather_facts": False, "vars_files": files, "tasks": tasks}
-    (directory / "play.yml").write_text(yaml.safe_dump([play], sort_keys=False))
-    command = [sys.executable, "-m", "ansible.cli.playbook", "-i", "localhost,", "-c", "local"]
-    done = subprocess.run(
-        [*command, str(directory / "play.yml")],
-        env=os.environ
-        | {"ANSIBLE_HOME": str(directory / "home"), "ANSIBLE_PYTHON_INTERPRETER": sys.executable},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return directory
+__all__ = ["ROLES", "Cases", "machine_ad", "parameters", "render"]
 
 
 @functools.cache

@@ -24,13 +24,22 @@ FULL: dict[str, Any] = BASE | {
     "htcondor_pool_issuers": [
         {"issuer": "https://iam.example.org/", "user": "bob"},
         {"issuer": "https://iam.example.org", "subject": "a+b.c/d", "user": "alice"},
+        {"issuer": "https://iam.example.org", "subject": "pilots", "node": "cloud-a"},
     ],
+    "htcondor_pool_certificate": "/etc/grid-security/host/cert.pem",
+    "htcondor_pool_key": "/etc/grid-security/private/key.pem",
+    "htcondor_pool_authorities": "/etc/pki/all.pem",
     "htcondor_pool_configuration": {"NUM_CLAIMS": 7},
 }
 CASES: Cases = {
     "both.conf": (ROLE, "50-vacuo.conf.j2", BASE),
     "manager.conf": (ROLE, "50-vacuo.conf.j2", BASE | {"htcondor_pool_mode": "central_manager"}),
     "full.conf": (ROLE, "50-vacuo.conf.j2", FULL),
+    "issuers.conf": (ROLE, "50-vacuo.conf.j2", FULL | {"htcondor_pool_mode": "both"}),
+    "address.conf": (
+        *(ROLE, "50-vacuo.conf.j2"),
+        FULL | {"htcondor_pool_mode": "both", "htcondor_pool_collector": "10.0.0.1:9618"},
+    ),
     "mapfile": (ROLE, "mapfile.j2", FULL),
     "no-mapfile": (ROLE, "mapfile.j2", BASE),
     "accounts": (ROLE, "accounts.j2", FULL),
@@ -105,6 +114,8 @@ def who(mapfile: Path, told: str) -> str | None:
         ("https://iam.example.org/,somebody", "bob"),
         ("https://iam.example.org/,aab.c/d", "bob"),
         ("https://iam.example.org/,a+b.c/d2", "bob"),
+        ("https://iam.example.org/,pilots", "cloud-a@nodes.example.org"),
+        ("https://iam.example.org/,pilots2", "bob"),
         ("https://iamXexample.org/,a+b.c/d", None),
         ("https://iam.example.org.evil.net/,a+b.c/d", None),
         ("https://evil.net/https://iam.example.org/,a+b.c/d", None),
@@ -117,6 +128,27 @@ def test_a_token_is_its_users_only_as_a_whole(
     rendered: Path, told: str, account: str | None
 ) -> None:
     assert who(rendered / "mapfile", told) == account
+
+
+def test_tokens_of_others_are_taken_inside_tls_only(rendered: Path) -> None:
+    names = ("AUTH_SSL_SERVER_CERTFILE", "AUTH_SSL_SERVER_KEYFILE", "SCITOKENS_SERVER_AUDIENCE")
+    seen = parameters(rendered / "full.conf", *names)
+    assert seen["AUTH_SSL_SERVER_CERTFILE"] == "/mnt/certificate/cert.pem"
+    assert seen["AUTH_SSL_SERVER_KEYFILE"] == "/mnt/key/key.pem"
+    unit = (rendered / "pool.service").read_text()
+    assert "--volume /etc/grid-security/host:/mnt/certificate:ro" in unit
+    assert "--volume /etc/grid-security/private:/mnt/key:ro" in unit
+    assert "--volume /etc/pki/all.pem:/etc/ssl/certs/ca-certificates.crt:ro" in unit
+
+
+@pytest.mark.parametrize(
+    ("mode", "named"), [("issuers", True), ("address", False), ("full", False), ("both", False)]
+)
+def test_the_central_manager_is_called_as_its_certificate_says(
+    rendered: Path, mode: str, named: bool
+) -> None:
+    seen = parameters(rendered / f"{mode}.conf", "HOST_ALIAS")["HOST_ALIAS"]
+    assert (seen == "cm.example.org") is named  # otherwise it is the name of the host
 
 
 def test_without_issuers_the_mapfile_lets_nobody_in(rendered: Path) -> None:

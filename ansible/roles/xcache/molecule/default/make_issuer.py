@@ -10,68 +10,18 @@ with the modes that it is to have on a host.
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
-import json
 import sys
 import tarfile
 import time
 from pathlib import Path
 
 import jwt
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+
+# The test bed is not installed: it is imported from the checkout.
+sys.path.insert(0, str(Path(__file__).resolve().parents[5]))
+from testbed.authority import certificate, make_key, pem, publish
 
 PORT = 8443
-DAY = datetime.timedelta(days=1)
-
-
-def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def certificate(
-    key: ec.EllipticCurvePrivateKey,
-    signer: ec.EllipticCurvePrivateKey,
-    addresses: list[str],
-) -> x509.Certificate:
-    """A certificate for ``addresses``, or the authority's own where there are none."""
-    now = datetime.datetime.now(datetime.UTC)
-    authority = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
-    own = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test host")])
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(own if addresses else authority)
-        .issuer_name(authority)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - DAY)
-        .not_valid_after(now + 10 * DAY)
-        .add_extension(x509.BasicConstraints(ca=not addresses, path_length=None), critical=True)
-    )
-    names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address(a)) for a in addresses]
-    names += [x509.DNSName(a) for a in ["localhost", *addresses]]
-    if addresses:
-        built = built.add_extension(x509.SubjectAlternativeName(names), critical=False)
-    return built.sign(signer, hashes.SHA256())
-
-
-def publish(root: Path, issuer: str, key: ec.EllipticCurvePrivateKey) -> None:
-    """Write the documents of ``issuer``, whose address is served from ``root``."""
-    public = json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))
-    documents = root / ".well-known"
-    documents.mkdir(parents=True, exist_ok=True)
-    (documents / "openid-configuration").write_text(
-        json.dumps({"issuer": issuer, "jwks_uri": f"{issuer}/.well-known/keys"})
-    )
-    keys = {"keys": [public | {"kid": "test", "use": "sig", "alg": "ES256"}]}
-    (documents / "keys").write_text(json.dumps(keys))
 
 
 def packed(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -85,12 +35,12 @@ def packed(member: tarfile.TarInfo) -> tarfile.TarInfo:
 def main(parent: Path, addresses: list[str]) -> None:
     directory = parent / "secrets"
     directory.mkdir(parents=True, exist_ok=True)
-    ca_key, host_key, key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+    ca_key, host_key, key, other = (make_key() for _ in range(4))
     for name, made in (
         ("ca.pem", certificate(ca_key, ca_key, [])),
         ("host.pem", certificate(host_key, ca_key, [*addresses, "127.0.0.1"])),
     ):
-        (directory / name).write_bytes(made.public_bytes(serialization.Encoding.PEM))
+        (directory / name).write_bytes(made)
     (directory / "host.key").write_bytes(pem(host_key))
 
     issuer = f"https://{addresses[0]}:{PORT}"
