@@ -63,8 +63,8 @@ def make(settings: Settings, readable: Mapping[Path, Path], hidden: Sequence[Pat
 
     Raises :class:`UserError` where a sandbox is required and cannot be had.
     """
-    own = (settings.data_directory.resolve(), *named_paths(settings))
-    view = View(readable, hidden=(*own, *hidden), network=True)
+    own = [path.resolve() for path in (settings.data_directory, *hidden)]
+    view = View(readable, hidden=(*own, *named_paths(settings)), network=True)
     if settings.sandbox == "off":
         return Cell(view, None, "it is switched off in the configuration")
     try:

@@ -99,7 +99,7 @@ def build(
     with own_installation(settings) as own:
         site = _site(own, reference := f"localhost/vacuo/cloud-{base.value}:current")
         ensure_base(base, site, say)
-        configurator = AnsibleConfigurator(own)
+        configurator = AnsibleConfigurator(own, hidden=[settings.data_directory])
         bakery = Bakery(configurator, own.limits.boot_seconds, say)
         provider = DiskImages(site, own.data_directory, directory.absolute(), base.value)
         offer = Offer(

@@ -67,7 +67,9 @@ def build(
     groups = groups_of(settings, template, inputs)
     built = []
     with own_installation(settings) as own:
-        bakery = Bakery(AnsibleConfigurator(own), own.limits.boot_seconds, say)
+        bakery = Bakery(
+            AnsibleConfigurator(own, hidden=[settings.data_directory]), own.limits.boot_seconds, say
+        )
         for group in groups:
             chosen, offer = _place(own, group, site)
             provider = assembly.provider(chosen, own)
