@@ -2,9 +2,10 @@
 
 As it ships, a thread waits for the bytes of a request, and the one loop waits for each client to
 close: a few dozen idle connections keep everybody else from being served.  Here the loop gathers
-the head of a request as its bytes come; a thread is given to it when it is whole.  From then on
-reading its body and sending its answer are bounded in time, and a connection that is answered is
-closed without waiting.  Each connection is one request.
+a request as its bytes come, head and body, in bounded memory; a thread is given to it when it is
+whole.  Without what may be a credential the body is not waited for: it will not be read.  Whatever
+a thread still has to read is bounded in time, as sending the answer is, and a connection that is
+answered is closed without waiting.  Each connection is one request.
 
 It depends on the inside of gunicorn's worker, hence on its major version (``pyproject.toml``);
 ``tests/conformance/test_slow_clients.py`` runs it.
@@ -27,6 +28,7 @@ from gunicorn.http import errors
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from orchestrator.api.app import SECURITY_HEADERS
+from orchestrator.api.bodies import Body, awaited
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +37,12 @@ HEAD_BYTES = 64 * 1024
 BODY_SECONDS = 30.0
 SEND_SECONDS = 30.0
 LINGER_SECONDS = 2.0
+BODIES_BYTES = 64 * 1024 * 1024  # of all that are gathered at a time
 CONNECTIONS = 512  # with the database and all else below the usual 1024 open files
-_READ = 16 * 1024
+_READ = 64 * 1024
 _END = b"\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_SLOW_BODY = "The body of the request came too slowly."
 
 
 class _Reader:
@@ -62,21 +67,23 @@ class _Reader:
 
 
 class _Connection(TConn):
-    """One request; ``head`` is what has come of it."""
+    """One request; ``read`` is what has come of it, ``body`` what is waited for."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
-        self.head = bytearray()
+        self.read = bytearray()
+        self.body: Body | None = None
         self.taken = 0  # bytes read after the answer, and thrown away
         self.data_ready = True
         self.until = 0.0
 
     def init(self) -> None:
-        """Called by a thread, with the head whole."""
+        """Called by a thread, with what it needs of the request there."""
         self.initialized = True
         self.sock.settimeout(SEND_SECONDS)
         parser: Any = http.get_parser(self.cfg, self.sock, self.client)
-        parser.unreader.unread(bytes(self.head))
+        parser.unreader.unread(bytes(self.read))
+        self.read.clear()
         parser.unreader.sock = _Reader(self.sock, time.monotonic() + BODY_SECONDS)
         self.parser = parser
 
@@ -88,6 +95,8 @@ class Worker(ThreadWorker):
         super().__init__(*given, **named)
         # Each is in the order of its connections' deadlines.
         self._heads: deque[_Connection] = deque()
+        self._bodies: deque[_Connection] = deque()
+        self._held = 0  # bytes of those
         self._lingering: deque[_Connection] = deque()
 
     def accept(self, listener: socket.socket) -> None:
@@ -102,7 +111,7 @@ class Worker(ThreadWorker):
         connection = _Connection(self.cfg, client, address, listener.getsockname())
         self._wait(connection, self._heads, HEAD_SECONDS, self._gather)
         if self.nr_conns >= self.worker_connections:
-            for waiting in (self._lingering, self._heads):
+            for waiting in (self._lingering, self._heads, self._bodies):
                 if waiting:
                     self._drop(waiting[0], waiting)
                     break
@@ -119,6 +128,8 @@ class Worker(ThreadWorker):
 
     def _leave(self, connection: _Connection, among: deque[_Connection]) -> None:
         among.remove(connection)
+        if among is self._bodies:
+            self._held -= len(connection.read)
         with contextlib.suppress(OSError, KeyError, ValueError):
             self.poller.unregister(connection.sock)
 
@@ -129,25 +140,65 @@ class Worker(ThreadWorker):
 
     def _gather(self, connection: _Connection) -> None:
         """More of a head has come, or the client is gone."""
+        read = self._receive(connection, self._heads)
+        if not read:
+            return
+        before = max(0, len(connection.read) - len(_END))
+        connection.read += read
+        end = connection.read.find(_END, before)
+        if end >= 0:
+            self._leave(connection, self._heads)
+            self._with_head(connection, end)
+        elif len(connection.read) > HEAD_BYTES:
+            self._refuse(connection, self._heads, 431, "The head of the request is too large.")
+
+    def _with_head(self, connection: _Connection, end: int) -> None:
+        """The head is whole: wait for the body, where one is to be read that has not come."""
+        app: Any = self.wsgi
+        body = awaited(bytes(connection.read), end, app.config["MAX_CONTENT_LENGTH"])
+        if body is None or body.whole(connection.read):
+            self.enqueue_req(connection)
+            return
+        connection.body = body
+        self._held += len(connection.read)
+        self._wait(connection, self._bodies, BODY_SECONDS, self._gather_body)
+        if body.continues:
+            with contextlib.suppress(OSError):
+                connection.sock.send(_CONTINUE)
+
+    def _gather_body(self, connection: _Connection) -> None:
+        """More of a body has come, or the client is gone."""
+        read = self._receive(connection, self._bodies)
+        if not read or connection.body is None:
+            return
+        connection.read += read
+        self._held += len(read)
+        if connection.body.whole(connection.read):
+            self._leave(connection, self._bodies)
+            self.enqueue_req(connection)
+        while self._held > BODIES_BYTES:
+            self._refuse(self._bodies[0], self._bodies, 408, _SLOW_BODY)
+
+    def _receive(self, connection: _Connection, among: deque[_Connection]) -> bytes:
+        """What has come; empty where nothing has, and where the client is gone, as it is then."""
         try:
             read = connection.sock.recv(_READ)
         except BlockingIOError:
-            return
+            return b""
         except OSError:
             read = b""
         if not read:
-            self._drop(connection, self._heads)
-            return
-        before = max(0, len(connection.head) - len(_END))
-        connection.head += read
-        if connection.head.find(_END, before) >= 0:
-            self._leave(connection, self._heads)
-            self.enqueue_req(connection)
-        elif len(connection.head) > HEAD_BYTES:
-            self._leave(connection, self._heads)
-            with contextlib.suppress(OSError):
-                connection.sock.send(refusal(431, "The head of the request is too large."))
-            self._linger(connection)
+            self._drop(connection, among)
+        return read
+
+    def _refuse(
+        self, connection: _Connection, among: deque[_Connection], status: int, sentence: str
+    ) -> None:
+        self._leave(connection, among)
+        connection.read.clear()
+        with contextlib.suppress(OSError):
+            connection.sock.send(refusal(status, sentence))
+        self._linger(connection)
 
     def finish_request(self, conn: Any, fs: Any) -> None:
         """A thread is done with it: say so to the client, and do not wait for its answer."""
@@ -178,9 +229,12 @@ class Worker(ThreadWorker):
     def murder_pending(self) -> None:
         """Close what has waited for too long; all of it when the worker stops."""
         now = time.monotonic()
-        for waiting in (self._heads, self._lingering):
+        for waiting in (self._heads, self._lingering, self._bodies):
             while waiting and (waiting[0].until <= now or not self.alive):
-                self._drop(waiting[0], waiting)
+                if waiting is self._bodies and self.alive:
+                    self._refuse(waiting[0], waiting, 408, _SLOW_BODY)
+                else:
+                    self._drop(waiting[0], waiting)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """What is no HTTP is refused in words of ours, without what was sent."""
@@ -201,11 +255,12 @@ class Worker(ThreadWorker):
 
 _REASONS = {
     400: "Bad Request",
+    408: "Request Timeout",
     414: "URI Too Long",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
 }
-_CODES = {400: "request-invalid", 414: "request-invalid", 431: "request-invalid", 500: "internal"}
+_CODES = dict.fromkeys(_REASONS, "request-invalid") | {500: "internal"}
 
 
 def refusal(status: int, sentence: str) -> bytes:

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from orchestrator.api.server import HTTP_THREADS
-from orchestrator.api.worker import CONNECTIONS, HEAD_BYTES
+from orchestrator.api.worker import BODIES_BYTES, CONNECTIONS, HEAD_BYTES
 
 SLOW = 3 * HTTP_THREADS
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
@@ -169,7 +169,77 @@ def test_a_slow_body_without_a_token_is_answered_at_once(
 
 def test_a_slow_body_with_a_token_is_given_up(server: Server) -> None:
     with server.connect(body_of(100_000, server.token()) + b"{") as slow:
-        assert answer(slow).startswith(b"HTTP/1.1 400 ")
+        assert answer(slow).startswith(b"HTTP/1.1 408 ")
+
+
+def with_header(head: bytes, header: bytes) -> bytes:
+    return head.replace(b"Host: x", b"Host: x\r\n" + header)
+
+
+CHUNKED = b"POST /deployments HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize("form", ["length", "chunks", "half a chunk", "cookie", "expected"])
+def test_slow_bodies_with_a_token_keep_nobody_from_being_served(
+    server: Server, many: list[socket.socket], form: str
+) -> None:
+    token = server.token()
+    bearer = f"Authorization: Bearer {token}\r\n".encode()
+    sent = {
+        "length": body_of(100_000, token) + b"{",
+        "chunks": CHUNKED + bearer + b"\r\n1\r\n{\r\n",
+        "half a chunk": CHUNKED + bearer + b"\r\nfff0\r\n{0\r\n\r\n",
+        "cookie": with_header(body_of(100_000), b"Cookie: vacuo-session=" + b"A" * 43),
+        "expected": with_header(body_of(9, token), b"Expect: 100-continue"),
+    }[form]
+    many += [server.connect(sent) for _ in range(SLOW)]
+    for _ in range(3):
+        assert server.get("/healthz").json() == {"status": "ok"}
+
+
+def test_bodies_that_are_not_finished_take_bounded_memory(
+    server: Server, many: list[socket.socket]
+) -> None:
+    size = 2_000_000  # the longest that is read
+    head, part = body_of(size, server.token()), b"{" * (size - 1)
+    for _ in range(BODIES_BYTES // size + 2):
+        many.append(server.connect(head))
+        many[-1].sendall(part)
+    assert server.get("/healthz").json() == {"status": "ok"}
+    assert answer(many[0]).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("parts", [1, 2, 40])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_comes_in_parts_is_read_whole(
+    server: Server, parts: int, chunked: bool
+) -> None:
+    body = json.dumps({"template": "x: " + "y" * 30_000}).encode()
+    bearer = f"Authorization: Bearer {server.token()}\r\nContent-Type: application/json\r\n"
+    step = -(-len(body) // parts)
+    pieces = [body[at : at + step] for at in range(0, len(body), step)]
+    head = CHUNKED if chunked else body_of(len(body)).split(b"Content-Type")[0]
+    length = b"" if chunked else f"Content-Length: {len(body)}\r\n".encode()
+    with server.connect(head.replace(b"/deployments", b"/validate") + bearer.encode()) as one:
+        one.sendall(length + b"\r\n")
+        for piece in pieces:
+            one.sendall(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+        if chunked:
+            one.sendall(b"0\r\n\r\n")
+        found = answer(one)
+    assert found.startswith(b"HTTP/1.1 400 ")
+    assert b"template-invalid" in found
+
+
+def test_a_client_that_waits_to_be_told_to_go_on_is_told(server: Server) -> None:
+    body = b'{"template": 1}'
+    head = body_of(len(body), server.token()).replace(
+        b"Host: x", b"Host: x\r\nExpect: 100-continue"
+    )
+    with server.connect(head) as one:
+        assert one.recv(100).startswith(b"HTTP/1.1 100 ")
+        one.sendall(body)
+        assert b"HTTP/1.1 400 " in answer(one)
 
 
 @pytest.mark.parametrize(
