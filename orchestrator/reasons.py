@@ -134,6 +134,11 @@ REGISTRY: dict[str, ReasonText] = {
     "no-sandbox": ReasonText(
         "Ansible runs on the server without a sandbox: {why}.", "apt install bubblewrap"
     ),
+    "access-file-unusable": ReasonText(
+        "The server's access file was changed and has a mistake: the rules from before are in "
+        "force.",
+        "vacuo events --kind audit",
+    ),
     "secrets-elsewhere": ReasonText(
         "{count} secrets are still {here}, while the settings say that they are kept {there}.",
         "vacuo server move-secrets",

@@ -36,15 +36,15 @@ from orchestrator.api.requests import (
     start_correlation,
 )
 from orchestrator.control.service import Orchestrator
-from orchestrator.errors import NodeRefused, NotFound, UserError
-from orchestrator.identity import access
+from orchestrator.errors import NodeRefused, NotFound, StoreUnavailable, UserError
+from orchestrator.identity.access_file import AccessFile
 from orchestrator.identity.claims import Caller, Fault
 from orchestrator.identity.issuer import DevelopmentIssuer
 from orchestrator.identity.policy import Access, access_of, admit, allowed, standing, without_policy
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator, Unauthenticated
 from orchestrator.identity.web import Browsers
-from orchestrator.model import Deployment, DeploymentId
+from orchestrator.model import Deployment, DeploymentId, Event, EventKind
 from orchestrator.settings import Issuer, Settings
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def create_app(
         threading.BoundedSemaphore(streams),
         issuers,
         Signer.of(settings),
-        access.load(settings.access_file, issuers),
+        AccessFile(settings.access_file, issuers, _tells(orchestrator)),
         refused,
         browsers or Browsers.of(settings, issuers, validator, orchestrator.repository.sessions),
     ).attach(app)
@@ -116,6 +116,20 @@ def create_app(
 def trusted(settings: Settings, issuer: DevelopmentIssuer | None) -> tuple[Issuer, ...]:
     """All issuers that tokens are taken of, the built-in one too."""
     return (*settings.issuers, *((issuer.issuer,) if issuer else ()))
+
+
+def _tells(orchestrator: Orchestrator) -> Callable[[str, bool], None]:
+    """Makes an audit of what became of the access file."""
+
+    def tell(what: str, failed: bool) -> None:
+        decision = "denied" if failed else "allowed"
+        event = Event(time.time(), EventKind.AUDIT, None, what, phase=decision, failed=failed)
+        try:
+            orchestrator.repository.append([event])
+        except StoreUnavailable as error:
+            log.warning("a change of the access file could not be stored: %s", error)
+
+    return tell
 
 
 def _begin() -> None:
@@ -145,7 +159,8 @@ def _admit() -> None:
 def _authorise(rule: Access) -> None:
     with _counted():
         g.caller = _caller()
-    g.standing = standing(g.caller, services().rules)
+    g.rules = services().access.rules
+    g.standing = standing(g.caller, g.rules)
     services().pace.take(g.caller.principal, g.standing.each.requests_per_minute)
     if rule.right is None:
         return

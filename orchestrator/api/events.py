@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from orchestrator.api import models, present
 from orchestrator.api.browser import still
@@ -20,6 +20,7 @@ from orchestrator.api.problems import RequestInvalid, entry
 from orchestrator.api.requests import Services, caller, deployment, services, standing
 from orchestrator.api.specification import operation
 from orchestrator.errors import NotFound, UserError
+from orchestrator.identity.access import Rules
 from orchestrator.identity.policy import Access
 from orchestrator.model import (
     Deployment,
@@ -148,7 +149,7 @@ def _stream(wanted: _Wanted, since: int) -> Response:
             code="too-many-streams",
             status=503,
         )
-    frames = _frames(wanted, since, found, _Until(caller().expires_at, still()))
+    frames = _frames(wanted, since, found, g.rules, _Until(caller().expires_at, still()))
     response = Response(frames, content_type=STREAM, headers=headers)
     response.call_on_close(_once(found.streams.release))
     return response
@@ -178,12 +179,14 @@ class _Until:
         return not self.still()
 
 
-def _frames(wanted: _Wanted, since: int, found: Services, until: _Until) -> Iterator[str]:
-    """Events after ``since``, until nothing can come, the caller's time is over, or the server
-    stops."""
+def _frames(
+    wanted: _Wanted, since: int, found: Services, rules: Rules, until: _Until
+) -> Iterator[str]:
+    """Events after ``since``, until nothing can come, the caller's time is over, the rules of
+    access are no longer ``rules`` (who comes back is admitted anew), or the server stops."""
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     heard = time.monotonic()
-    while not found.closing.is_set() and not until.over:
+    while not found.closing.is_set() and not until.over and found.access.rules is rules:
         # Asked before the events are read: what came before the end is never cut off by it.
         ended = wanted.ended(found)
         events = wanted.read(found, since, _BATCH)

@@ -17,7 +17,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from orchestrator.api.refused_tokens import RefusedTokens
 from orchestrator.control.service import Orchestrator
 from orchestrator.errors import UserError
-from orchestrator.identity.access import Rules
+from orchestrator.identity.access_file import AccessFile
 from orchestrator.identity.claims import Caller
 from orchestrator.identity.policy import Standing
 from orchestrator.identity.rate import Pace
@@ -37,8 +37,9 @@ class Services:
 
     ``closing`` ends every event stream when it is set; ``streams`` counts the places for them;
     ``issuers`` are all that tokens are taken of, the built-in one too; ``signer`` signs callbacks;
-    ``rules`` are those of the access file, and ``pace`` holds people to their requests per minute;
-    ``refused_tokens`` counts tokens that were refused; ``browsers`` is for those who have one.
+    ``access`` has the rules of the access file, and ``pace`` holds people to their requests per
+    minute; ``refused_tokens`` counts tokens that were refused; ``browsers`` is for those who
+    have one.
     """
 
     orchestrator: Orchestrator
@@ -46,7 +47,7 @@ class Services:
     streams: threading.BoundedSemaphore
     issuers: tuple[Issuer, ...]
     signer: Signer
-    rules: Rules
+    access: AccessFile
     refused_tokens: RefusedTokens
     browsers: Browsers
     pace: Pace = field(default_factory=Pace)

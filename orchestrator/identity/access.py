@@ -1,7 +1,7 @@
 """The access file: rules that say who is what, and how much they may have.
 
-One YAML file, read whole at the start; what is wrong in it is told by file, line and field.  What
-a role may do is not in it: that is ``orchestrator.identity.policy``.
+One YAML file, read as a whole; what is wrong in it is told by file, line and field.  What a role
+may do is not in it: that is ``orchestrator.identity.policy``.
 """
 
 from __future__ import annotations
