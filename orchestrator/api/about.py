@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from flask import Blueprint, Response, current_app, jsonify
 
 from orchestrator import __version__
 from orchestrator.api import logins, models, present, problems
 from orchestrator.api.requests import orchestrator, services
 from orchestrator.api.specification import openapi, operation
+from orchestrator.control.health import Check
 from orchestrator.identity.policy import Access
+from orchestrator.reasons import reason
 
 blueprint = Blueprint("about", __name__)
 
@@ -55,14 +59,22 @@ def healthz() -> models.Health:
 )
 def readyz() -> tuple[models.Ready, int]:
     """Whether the server can do its work, and if not, why."""
-    found = present.ready(orchestrator().problems())
+    found = present.ready(orchestrator().health.problems())
     return found, 200 if found.ready else 503
 
 
 @operation(blueprint, "GET", "/checks", Access.AUTHENTICATED, answers={200: models.Checks})
 def checks(query: models.NoQuery) -> models.Checks:
     """Every site and every pool, looked at now."""
-    return models.Checks(checks=[present.check(check) for check in orchestrator().checks()])
+    found = [present.check(check) for check in (*_access(), *orchestrator().health.checks())]
+    return models.Checks(checks=found)
+
+
+def _access() -> Iterator[Check]:
+    """Nothing of what is in the file: everybody may read this."""
+    file = services().access
+    if file.rules and file.problem:
+        yield Check("access file", False, reason=reason("access-file-unusable"))
 
 
 @operation(

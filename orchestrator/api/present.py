@@ -11,7 +11,8 @@ from urllib.parse import quote, urlencode
 from orchestrator import reasons
 from orchestrator.api import models
 from orchestrator.control.explain import Explanation, GroupState
-from orchestrator.control.service import Check, SshTarget
+from orchestrator.control.health import Check
+from orchestrator.control.service import SshTarget
 from orchestrator.model import (
     Deployment,
     DeploymentSpec,

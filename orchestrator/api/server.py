@@ -30,10 +30,11 @@ from orchestrator.control.callbacks import Callbacks, guard
 from orchestrator.control.configuration import Configuration
 from orchestrator.control.engine import InProcessEngine
 from orchestrator.control.execute import Executor
+from orchestrator.control.health import secrets_elsewhere
 from orchestrator.control.housekeeping import Housekeeping
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
-from orchestrator.control.service import Orchestrator, patience, secrets_elsewhere
+from orchestrator.control.service import Orchestrator, patience
 from orchestrator.errors import Retryable, StoreUnavailable, UserError, VacuoError
 from orchestrator.identity import access
 from orchestrator.identity import issuer as development

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from orchestrator.control.explain import (
     explain_node,
 )
 from orchestrator.control.foresight import foresee
+from orchestrator.control.health import Health
 from orchestrator.control.loop import Loop
 from orchestrator.control.observe import Observer
 from orchestrator.control.ports import Ports
@@ -31,9 +32,8 @@ from orchestrator.control.previewed import Preview
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.updating import UPDATABLE, impossible
 from orchestrator.control.values import secrets_in
-from orchestrator.errors import Conflict, NotFound, PortError, Retryable, VacuoError
+from orchestrator.errors import Conflict, NotFound, PortError
 from orchestrator.identity.delegation import Delegation
-from orchestrator.identity.moving import elsewhere
 from orchestrator.identity.secrets import SecretStore, fingerprint
 from orchestrator.model import (
     Allowance,
@@ -52,7 +52,6 @@ from orchestrator.model import (
     Principal,
     Secret,
     SecretPlace,
-    SiteName,
 )
 from orchestrator.reasons import Reason, reason
 from orchestrator.settings import Settings
@@ -91,16 +90,6 @@ class SshTarget:
     key_file: str
 
 
-@dataclass(frozen=True)
-class Check:
-    """One look at a site or a pool: ``ok`` is None where it cannot be told."""
-
-    name: str
-    ok: bool | None = None
-    detail: str = ""
-    reason: Reason | None = None
-
-
 class Orchestrator:
     """The control side of one server."""
 
@@ -128,7 +117,7 @@ class Orchestrator:
         self._loop = loop
         self._observer = observer
         self._wake = wake
-        self._engine_alive = engine_alive
+        self.health = Health(settings, repository, ports, engine_alive)
         self._clock = clock
 
     # --- wishes --------------------------------------------------------------------------------
@@ -380,63 +369,6 @@ class Orchestrator:
                 return node
         raise NotFound(f"The deployment has no node {name}.", attempt=f"vacuo show {id}")
 
-    # --- health --------------------------------------------------------------------------------
-
-    def problems(self) -> tuple[Reason, ...]:
-        """What keeps this server from doing its work."""
-        found = []
-        try:
-            self.repository.ready()
-        except (VacuoError, OSError) as error:
-            found.append(reason("store-unavailable", why=str(error)))
-        if not self._engine_alive():
-            found.append(reason("engine-stopped"))
-        return tuple(found)
-
-    def checks(self) -> tuple[Check, ...]:
-        """The sandbox, every site and every pool, looked at now."""
-        sites = [self._check_site(site) for site in self._ports.providers]
-        pools = []
-        for name, pool in self._ports.pools.items():
-            try:
-                machines = len(pool.machines())
-            except PortError as error:
-                why = reason("pool-unreachable", pool=name, why=str(error))
-                pools.append(Check(f"pool {name}", _told(error), reason=why))
-            else:
-                pools.append(Check(f"pool {name}", True, f"{machines} of our machines are in it."))
-        return (*self._check_sandbox(), *self._check_secrets(), *sites, *pools)
-
-    def _check_secrets(self) -> Iterator[Check]:
-        why = secrets_elsewhere(self.settings, self.repository)
-        if why:
-            yield Check("secrets", reason=why)
-
-    def _check_sandbox(self) -> Iterator[Check]:
-        found = self._ports.configurator.confinement()
-        if found is not None:
-            why = None if found.confined else reason("no-sandbox", why=found.detail)
-            yield Check("sandbox", True if found.confined else None, found.detail, why)
-
-    def _check_site(self, name: SiteName) -> Check:
-        try:
-            quota = self._ports.providers[name].quota()
-        except PortError as error:
-            why = reason("site-unreachable", site=name, why=str(error))
-            return Check(f"site {name}", _told(error), reason=why)
-        limit = "any number of" if quota.instances is None else str(quota.instances)
-        return Check(f"site {name}", True, f"{quota.instances_used} of {limit} instances are used.")
-
-
-def secrets_elsewhere(settings: Settings, repository: Repository) -> Reason | None:
-    """Why some secrets are not where the settings say, if they are not."""
-    into_vault = settings.secrets.backend == "vault"
-    count = elsewhere(repository.secrets, into_vault)
-    if not count:
-        return None
-    places = ("in the database", "in Vault") if into_vault else ("in Vault", "in the database")
-    return reason("secrets-elsewhere", count=count, here=places[0], there=places[1])
-
 
 def patience(settings: Settings) -> Patience:
     """The limits that the planner goes by."""
@@ -450,11 +382,6 @@ def patience(settings: Settings) -> Patience:
         poll_seconds=limits.poll_seconds,
         nodes=limits.nodes_per_deployment,
     )
-
-
-def _told(error: PortError) -> bool | None:
-    """A site that may answer again in a moment is not broken: it cannot be told."""
-    return None if isinstance(error, Retryable) and error.after < 1 else False
 
 
 def _audit(id: DeploymentId, actor: object, message: str, correlation: str, now: float) -> Event:

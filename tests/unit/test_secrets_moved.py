@@ -24,7 +24,7 @@ from orchestrator import settings as settings_files
 from orchestrator.api import server
 from orchestrator.cli.main import app
 from orchestrator.control import assembly
-from orchestrator.control.service import secrets_elsewhere
+from orchestrator.control.health import secrets_elsewhere
 from orchestrator.errors import UserError
 from orchestrator.identity.moving import elsewhere, move
 from orchestrator.identity.secrets import VAULT, SecretUnreadable
