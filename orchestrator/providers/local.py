@@ -15,14 +15,13 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import docker
 import docker.errors
 import docker.types
-import requests
 
 from orchestrator.errors import OutcomeUnknown, QuotaExceeded, Retryable, Terminal, UserError
 from orchestrator.model import (
@@ -37,13 +36,11 @@ from orchestrator.model import (
     SiteName,
 )
 from orchestrator.providers.base import InstanceRequest
-from orchestrator.providers.container_engine import (
-    Engine,
-    connect,
-    ensure_service,
-    find_engine,
-    locked,
-    was_refused,
+from orchestrator.providers.container_engine import locked
+from orchestrator.providers.engine_client import (
+    EngineClient,
+    explanation,
+    may_have_been_carried_out,
 )
 from orchestrator.providers.fit import exceeds, lacks, unmapped
 from orchestrator.providers.local_host import (
@@ -69,10 +66,7 @@ DEFAULT_IMAGE = "localhost/vacuo/host:current"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)  # a label of a host name
 _HOST_KEY = "/etc/ssh/ssh_host_ed25519_key.pub"  # what the host images make at their first boot
 _LOCKS = 16
-_EXPLANATION = 300  # characters; podman's can be pages, with the cause at the end
 _OPTIONS = {"engine_directory", "request_seconds"}
-
-T = TypeVar("T")
 
 
 class LocalProvider:
@@ -96,16 +90,18 @@ class LocalProvider:
         self._installation = installation_id(data_directory)
         self._data_directory = data_directory
         directory = site.options.get("engine_directory")
-        self._engine_directory = Path(directory) if directory else None
-        self._request_seconds = float(site.options.get("request_seconds", 60.0))
-        self._found: tuple[Engine, docker.DockerClient] | None = None
-        self._machine: Mapping[str, Any] | None = None
+        self._client = EngineClient(
+            Path(directory) if directory else None,
+            site.endpoint,
+            float(site.options.get("request_seconds", 60.0)),
+        )
+        self._ask = self._client.ask
 
     # --- what there is --------------------------------------------------------------------------
 
     def offers(self, need: Requirements) -> Sequence[Offer | Rejection]:
-        machine = self._machine_facts()
-        room = shutil.disk_usage(_existing(self._engine().directory)).free >> 30
+        machine = self._client.facts
+        room = shutil.disk_usage(_existing(self._client.engine.directory)).free >> 30
         found = [self._offer(flavour, need, machine, room) for flavour in self._site.flavours]
         return sorted(found, key=lambda one: isinstance(one, Rejection))
 
@@ -136,7 +132,7 @@ class LocalProvider:
 
     def quota(self) -> Quota:
         """Where the site sets no limit, cores and memory end where this machine's do."""
-        machine = self._machine_facts()
+        machine = self._client.facts
         limits = self._site.limits
         hosts = self._containers()
         cores = int(machine["NCPU"]) if limits.cores is None else limits.cores
@@ -175,7 +171,7 @@ class LocalProvider:
                     self._ask(lambda client: client.api.put_archive(host["Id"], "/", archive))
                     self._ask(lambda client: client.api.start(host["Id"]))
         except Retryable as error:
-            if _may_have_been_carried_out(error.__cause__):
+            if may_have_been_carried_out(error.__cause__):
                 raise OutcomeUnknown(
                     f"The container engine did not answer whether host {request.name} was made."
                 ) from error
@@ -298,7 +294,7 @@ class LocalProvider:
             return {"Id": made["Id"], "State": "created"}
 
     def _host_setting(self) -> HostSetting:
-        engine, machine = self._engine(), self._machine_facts()
+        engine, machine = self._client.engine, self._client.facts
         shared = str(engine.shared_images) if engine.shared_images.is_dir() else None
         return HostSetting(
             installation=self._installation,
@@ -329,7 +325,7 @@ class LocalProvider:
             return
         ipam = docker.types.IPAMConfig(pool_configs=[docker.types.IPAMPool(subnet=subnet)])
         labels = {"vacuo.network": name}
-        with locked(self._engine().runtime_directory / "networks.lock"):
+        with locked(self._client.engine.runtime_directory / "networks.lock"):
             if self._network_exists():
                 return
             try:
@@ -344,7 +340,7 @@ class LocalProvider:
                     raise
                 raise Terminal(
                     f"The network {name} with the addresses {subnet} cannot be made: "
-                    f"{_explanation(error.__cause__)}. Try: another network or subnet for site "
+                    f"{explanation(error.__cause__)}. Try: another network or subnet for site "
                     f"{self._site.name} in the configuration."
                 ) from error
 
@@ -374,53 +370,6 @@ class LocalProvider:
         """The engine's reference for one of the site's names, or for a reference itself."""
         return self._site.images.get(name or "default", name or DEFAULT_IMAGE)
 
-    # --- the engine -----------------------------------------------------------------------------
-
-    def _machine_facts(self) -> Mapping[str, Any]:
-        if self._machine is None:
-            self._machine = self._ask(lambda client: client.api.info())
-        return self._machine
-
-    def _engine(self) -> Engine:
-        return self._connection()[0]
-
-    def _connection(self) -> tuple[Engine, docker.DockerClient]:
-        if self._found is None:
-            engine = find_engine(self._engine_directory, self._site.endpoint)
-            self._found = engine, connect(engine, self._request_seconds)
-        return self._found
-
-    def _ask(self, request: Callable[[docker.DockerClient], T], *, again: bool = True) -> T:
-        """Make one request; if the connection was refused, once more after starting the engine.
-
-        So too if it broke, as one does that the engine closes for idleness just then, unless the
-        request must not be made ``again``.
-
-        :raises Retryable: the engine does not answer, or failed.
-        :raises Terminal: the engine refuses the request as it is.
-        :raises docker.errors.NotFound: what the request names does not exist.
-        """
-        engine, client = self._connection()
-        try:
-            try:
-                return request(client)
-            except requests.ConnectionError as error:
-                if not again and not was_refused(error):
-                    raise
-                ensure_service(engine)
-                return request(client)
-        except docker.errors.NotFound:
-            raise
-        except docker.errors.APIError as error:
-            if error.is_client_error():
-                raise Terminal(f"The container engine refuses: {_explanation(error)}.") from error
-            raise Retryable(f"The container engine failed: {_explanation(error)}.") from error
-        except requests.RequestException as error:
-            raise Retryable(
-                f"The container engine at {engine.endpoint} does not answer "
-                f"({type(error).__name__})."
-            ) from error
-
 
 def installation_id(data_directory: Path) -> str:
     """Eight hex digits that tell the hosts of this data directory from all others; made once."""
@@ -431,18 +380,6 @@ def installation_id(data_directory: Path) -> str:
             draft.write_text(uuid.uuid4().hex[:8] + "\n", encoding="ascii")
             draft.replace(record)
         return record.read_text(encoding="ascii").strip()
-
-
-def _may_have_been_carried_out(cause: BaseException | None) -> bool:
-    """Whether a request was sent and its answer was lost."""
-    if isinstance(cause, docker.errors.APIError):
-        return False  # that is an answer
-    return isinstance(cause, requests.RequestException) and not was_refused(cause)
-
-
-def _explanation(error: docker.errors.APIError) -> str:
-    text = str(error.explanation or error)
-    return text if len(text) <= _EXPLANATION else f"… {text[-_EXPLANATION:]}"
 
 
 def _existing(directory: Path) -> Path:
