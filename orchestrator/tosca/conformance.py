@@ -21,7 +21,8 @@ from toscaparser.elements.entity_type import EntityType
 from toscaparser.tosca_template import ToscaTemplate
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import BASIC, Library
+from orchestrator.tosca.declared import BASIC
+from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.normative import copied
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from orchestrator.tosca.declared import BASIC, RequirementDefinition, Schema, refined, requirement
 from orchestrator.tosca.operations import (
     Operation,
     operations_in,
@@ -33,82 +34,8 @@ KINDS = (
     "interface_types",
     "artifact_types",
 )
-SCALARS = (
-    "string",
-    "integer",
-    "float",
-    "boolean",
-    "timestamp",
-    "range",
-    "version",
-    "scalar-unit.size",
-    "scalar-unit.time",
-    "scalar-unit.frequency",
-)
-BASIC = (*SCALARS, "list", "map", "number")
-# Names that TOSCA lets one write short.
-SHORT = {
-    "PortDef": "tosca.datatypes.network.PortDef",
-    "PortSpec": "tosca.datatypes.network.PortSpec",
-    "tosca:PortDef": "tosca.datatypes.network.PortDef",
-    "tosca:PortSpec": "tosca.datatypes.network.PortSpec",
-    "Credential": "tosca.datatypes.Credential",
-    "tosca:Credential": "tosca.datatypes.Credential",
-}
 LINEAGE = 32  # how many types one may derive from, one above the other
-ABSENT: Any = object()
 _CHILDREN = 16
-
-
-@dataclass(frozen=True)
-class Schema:
-    """The definition of a property, an input, an attribute, or of the entries of one."""
-
-    name: str
-    type: str = "string"
-    required: bool = True
-    default: Any = ABSENT
-    description: str = ""
-    constraints: tuple[tuple[str, Any], ...] = ()
-    entry: Schema | None = None
-    key: Schema | None = None
-
-    @classmethod
-    def parse(cls, name: str, definition: Any) -> Schema:
-        """From a well-formed definition; a bare word is the name of a type."""
-        if isinstance(definition, str):
-            definition = {"type": definition}
-        entry, key = definition.get("entry_schema"), definition.get("key_schema")
-        constraints = definition.get("constraints") or []
-        type_name = str(definition.get("type", "string"))
-        return cls(
-            name=name,
-            type=SHORT.get(type_name, type_name),
-            required=definition.get("required", True) is not False,
-            default=definition.get("default", ABSENT),
-            description=" ".join(str(definition.get("description") or "").split()),
-            constraints=tuple(next(iter(constraint.items())) for constraint in constraints),
-            entry=cls.parse(name, entry) if entry else None,
-            key=cls.parse(name, key) if key else None,
-        )
-
-    @property
-    def has_default(self) -> bool:
-        return self.default is not ABSENT and self.default is not None
-
-
-@dataclass(frozen=True)
-class RequirementDefinition:
-    """What a node needs of others: how many (``most`` None: any number), of which kind."""
-
-    name: str
-    capability: str
-    node: str | None
-    relationship: str
-    least: int = 1
-    most: int | None = 1
-    node_filter: Any = None  # plain, as a type has it
-    counted: bool = True  # the type says how many
 
 
 @dataclass(frozen=True)
@@ -231,7 +158,7 @@ class Library:
             kind,
             name,
             section,
-            lambda: _refined(definition.get(section) for _, definition in self.lineage(kind, name)),
+            lambda: refined(definition.get(section) for _, definition in self.lineage(kind, name)),
         )
         return schemas
 
@@ -256,7 +183,7 @@ class Library:
         for _, definition in self.lineage("node_types", node_type):
             for item in definition.get("requirements") or []:
                 for name, value in item.items():
-                    found.setdefault(name, _requirement(name, value))
+                    found.setdefault(name, requirement(name, value))
         return found
 
     def capabilities(self, node_type: str) -> dict[str, str]:
@@ -296,7 +223,7 @@ class Library:
         ]
         kind = self.capabilities(node_type).get(capability, "")
         lineage = self.lineage("capability_types", kind)
-        return _refined([*definitions, *(definition.get(section) for _, definition in lineage)])
+        return refined([*definitions, *(definition.get(section) for _, definition in lineage)])
 
     def _capability_definitions(self, node_type: str) -> Iterator[tuple[str, Any]]:
         for _, definition in self.lineage("node_types", node_type):
@@ -374,32 +301,3 @@ class Library:
     def configure(self, node_type: str) -> Operation:
         """The operation that sets a service up, as the type and its ancestors have it."""
         return self.operations("node_types", node_type).get("Standard.configure", Operation())
-
-
-def _refined(layers: Iterable[Any]) -> dict[str, Schema]:
-    """Definitions of properties, those of the nearest type first, laid over one another."""
-    found: dict[str, Any] = {}
-    for layer in reversed(list(layers)):
-        for key, value in (layer or {}).items():
-            refined = isinstance(value, dict) and isinstance(found.get(key), dict)
-            found[key] = {**found[key], **value} if refined else value
-    return {key: Schema.parse(key, value) for key, value in found.items()}
-
-
-def _requirement(name: str, value: Any) -> RequirementDefinition:
-    if isinstance(value, str):
-        value = {"capability": value}
-    least, most = value.get("occurrences") or (1, 1)
-    relationship = value.get("relationship") or "tosca.relationships.DependsOn"
-    if isinstance(relationship, Mapping):
-        relationship = relationship.get("type", "tosca.relationships.DependsOn")
-    return RequirementDefinition(
-        name=name,
-        capability=str(value.get("capability", "tosca.capabilities.Node")),
-        node=value.get("node"),
-        relationship=str(relationship),
-        least=int(least),
-        most=None if most == "UNBOUNDED" else int(most),
-        node_filter=value.get("node_filter"),
-        counted="occurrences" in value,
-    )

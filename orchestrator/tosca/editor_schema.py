@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.tosca.definitions import Library, Schema
+from orchestrator.tosca.declared import Schema
+from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.values import FUNCTIONS
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.model import Attribute, Value
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import Schema
+from orchestrator.tosca.declared import Schema
 from orchestrator.tosca.operations import short_interface
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import tree_of

@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestrator.tosca.constraints import violated
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import Library, Schema
+from orchestrator.tosca.declared import Schema
+from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.problems import START, Report, did_you_mean, listed, shown
 from orchestrator.tosca.read import Scalar, Table, tree_of
 from orchestrator.tosca.schemas import known_data_type, schema

@@ -9,7 +9,8 @@ from __future__ import annotations
 from orchestrator.tosca.artifacts import check_artifacts
 from orchestrator.tosca.constraints import check_constraint
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import BASIC, KINDS, LINEAGE, Library
+from orchestrator.tosca.declared import BASIC
+from orchestrator.tosca.definitions import KINDS, LINEAGE, Library
 from orchestrator.tosca.filters import check_filter
 from orchestrator.tosca.interfaces import check_definitions
 from orchestrator.tosca.problems import did_you_mean, shown

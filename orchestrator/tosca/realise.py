@@ -13,7 +13,8 @@ from typing import Any
 from orchestrator.tosca import catalogue
 from orchestrator.tosca.adapters import Adapters, Entry, How, Part
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import COMPUTE, SERVICE, VACUUM, RequirementDefinition
+from orchestrator.tosca.declared import RequirementDefinition
+from orchestrator.tosca.definitions import COMPUTE, SERVICE, VACUUM
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.means import Pins
 from orchestrator.tosca.playbooks import ROLE, TYPES, playbook_service, sources

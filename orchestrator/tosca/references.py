@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import POOL, POOL_MEMBER, SERVICE, Schema
+from orchestrator.tosca.declared import Schema
+from orchestrator.tosca.definitions import POOL, POOL_MEMBER, SERVICE
 from orchestrator.tosca.problems import did_you_mean, shown
 from orchestrator.tosca.read import Listing, Scalar
 from orchestrator.tosca.topology import NodeTemplate, Reference, RelationshipTemplate, Topology

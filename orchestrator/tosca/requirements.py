@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import SERVICE, Library, RequirementDefinition
+from orchestrator.tosca.declared import RequirementDefinition
+from orchestrator.tosca.definitions import SERVICE, Library
 from orchestrator.tosca.filters import check_filter
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Scalar, Table

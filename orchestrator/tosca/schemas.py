@@ -1,13 +1,14 @@
 """Definitions of properties, inputs, attributes and entries: are they well formed?
 
-What passes here can be taken as it is by :meth:`orchestrator.tosca.definitions.Schema.parse`.
+What passes here can be taken as it is by :meth:`orchestrator.tosca.declared.Schema.parse`.
 """
 
 from __future__ import annotations
 
 from orchestrator.tosca.constraints import check_constraint
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import BASIC, SHORT, Library, Schema
+from orchestrator.tosca.declared import BASIC, SHORT, Schema
+from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.problems import did_you_mean, listed, shown
 from orchestrator.tosca.read import Table
 from orchestrator.tosca.values import Checker, has_function

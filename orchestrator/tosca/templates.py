@@ -7,7 +7,8 @@ from typing import Any
 
 from orchestrator.tosca.artifacts import Artifact, check_artifacts
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import Library, Schema
+from orchestrator.tosca.declared import Schema
+from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.header import metadata
 from orchestrator.tosca.interfaces import OperationAssignment, assignments
 from orchestrator.tosca.problems import did_you_mean, listed, shown

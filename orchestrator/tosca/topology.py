@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestrator.tosca.artifacts import Artifact
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import HOSTED_ON, Library, RequirementDefinition, Schema
+from orchestrator.tosca.declared import RequirementDefinition, Schema
+from orchestrator.tosca.definitions import HOSTED_ON, Library
 from orchestrator.tosca.interfaces import OperationAssignment
 
 

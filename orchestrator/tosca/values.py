@@ -17,7 +17,8 @@ from typing import Any
 from orchestrator.model import Attribute, Concat, Join, Token, Value
 from orchestrator.tosca.constraints import violated
 from orchestrator.tosca.cursor import Cursor, kind
-from orchestrator.tosca.definitions import BASIC, Library, Schema
+from orchestrator.tosca.declared import BASIC, Schema
+from orchestrator.tosca.definitions import Library
 from orchestrator.tosca.problems import did_you_mean, shown
 from orchestrator.tosca.read import Listing, Scalar, Table, Tree, tree_of
 from orchestrator.tosca.units import UNITS, BadUnit, amount

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.model import Attribute, Concat, Join, Token, Value
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import Schema
+from orchestrator.tosca.declared import Schema
 from orchestrator.tosca.functions import Evaluator
 from orchestrator.tosca.problems import shown
 from orchestrator.tosca.read import tree_of

@@ -14,7 +14,8 @@ from typing import Any
 from orchestrator.tosca import catalogue
 from orchestrator.tosca.compile import base_library
 from orchestrator.tosca.cursor import Cursor
-from orchestrator.tosca.definitions import PLACEMENT, Library, Schema
+from orchestrator.tosca.declared import Schema
+from orchestrator.tosca.definitions import PLACEMENT, Library
 from orchestrator.tosca.local_types import local_types
 from orchestrator.tosca.problems import START, Report
 from orchestrator.tosca.read import tree_of
