@@ -81,6 +81,7 @@ class SimulatedJob:
     seconds: float
     queued_at: float
     requires: dict[str, str | int | float | bool] = field(default_factory=dict)
+    says: dict[str, str] = field(default_factory=dict)  # attributes of its own
     held: bool = False
     node: NodeName | None = None
     started_at: float | None = None
@@ -130,6 +131,7 @@ class World:
         memory_mb: int = 512,
         seconds: float = 60.0,
         requires: dict[str, str | int | float | bool] | None = None,
+        says: dict[str, str] | None = None,
     ) -> list[SimulatedJob]:
         """Put ``count`` jobs into the queue."""
         with self.lock:
@@ -137,6 +139,7 @@ class World:
             for _ in range(count):
                 id = f"{self.number()}.0"
                 job = SimulatedJob(id, cores, memory_mb, seconds, self.clock(), requires or {})
+                job.says.update(says or {})
                 self.jobs[id] = job
                 jobs.append(job)
             return jobs

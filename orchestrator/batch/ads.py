@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
+import yaml
+
+from orchestrator import data
 from orchestrator.model import DeploymentId, JobShape, Machine, NodeName, Requirements
 
 Scalar = str | int | float | bool
@@ -17,6 +21,7 @@ Ad = Mapping[str, Any]
 NODE = "VacuoNode"
 DEPLOYMENT = "VacuoDeployment"
 SITE = "VacuoSite"
+SITE_SAID = "GLIDEIN_Site"  # by which jobs and gliders know a site
 # What the probes of the role node_validation say.
 FIT, WHY_UNFIT = "VacuoNodeFit", "VacuoNodeWhy"
 
@@ -47,6 +52,27 @@ MACHINE_REQUIREMENTS = (
     "TARGET.RequestCpus <= MY.Cpus && TARGET.RequestMemory <= MY.Memory "
     "&& TARGET.RequestDisk <= MY.Disk"
 )
+
+
+@cache
+def _wanted() -> tuple[tuple[tuple[str, ...], str], ...]:
+    """By which attributes of a machine which ClassAd expression must hold: the role's own."""
+    path = data.directory("ansible") / "roles" / "htcondor_execute" / "vars" / "main.yml"
+    rules = yaml.safe_load(path.read_text(encoding="utf-8"))["_htcondor_execute_wanted"]
+    return tuple((tuple(rule["by"]), " ".join(rule["holds"].split())) for rule in rules)
+
+
+def start_of(start: str, advertised: Mapping[str, Scalar]) -> str:
+    """The whole of what a startd that says ``advertised`` and has the expression ``start`` asks of
+    a job, as far as it is known before there is one."""
+    said = {name.lower() for name, value in advertised.items() if value}
+    holds = [holds for by, holds in _wanted() if said & {name.lower() for name in by}]
+    return " && ".join(f"({one})" for one in [start or "true", *holds])
+
+
+def wherever(advertised: Mapping[str, Scalar], sites: Sequence[str]) -> list[dict[str, Scalar]]:
+    """What a machine says of itself at each of ``sites``; what it says anyway comes first."""
+    return [{**({SITE_SAID: s} if s else {}), **advertised} for s in sites or ("",)]
 
 
 def template_ad(

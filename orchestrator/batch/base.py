@@ -43,9 +43,11 @@ class BatchPool(Protocol):
         need: Requirements,
         advertised: Mapping[str, str | int | float | bool],
         start: str = "",
+        sites: Sequence[str] = (),
     ) -> Demand:
         """The idle jobs that would match a machine with ``need`` that says ``advertised`` and lets
-        only those start that satisfy the ClassAd expression ``start``."""
+        only those start that satisfy the ClassAd expression ``start``; at whichever of ``sites``
+        it comes up.  Its owners and the sites that jobs want count as they do for the startd."""
         ...
 
     def machines(self) -> Sequence[Machine]:

@@ -109,10 +109,14 @@ class HTCondorPool:
         need: Requirements,
         advertised: Mapping[str, str | int | float | bool],
         start: str = "",
+        sites: Sequence[str] = (),
     ) -> Demand:
-        template = ads.template_ad(need, advertised, self._trust_domain)
+        machines = [
+            (ads.template_ad(need, said, self._trust_domain), ads.start_of(start, said))
+            for said in ads.wherever(advertised, sites)
+        ]
         names = list(self._pool.schedds)
-        seen = self._call(self._queries, "demand", names=names, template=template, start=start)
+        seen = self._call(self._queries, "demand", names=names, machines=machines)
         groups = [(int(cores), int(memory), int(count)) for cores, memory, count in seen["shapes"]]
         return Demand(ads.shapes(groups), float(seen["oldest_wait"]))
 

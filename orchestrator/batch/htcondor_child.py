@@ -49,20 +49,19 @@ class PoolClient:
     # --- operations ---
 
     def demand(
-        self, collector: str, names: Sequence[str], template: dict[str, ads.Scalar], start: str
+        self,
+        collector: str,
+        names: Sequence[str],
+        machines: Sequence[tuple[dict[str, ads.Scalar], str]],
     ) -> dict[str, Any]:
-        """Shapes [cores, memory, jobs] of the idle jobs that match, and the oldest one's wait."""
-        machine = classad2.ClassAd(template)
-        requirements = f"{ads.MACHINE_REQUIREMENTS} && ({start or 'true'})"
-        try:
-            machine["Requirements"] = classad2.ExprTree(requirements)
-        except classad2.ClassAdException:
-            raise Terminal(f"{start!r} is not a ClassAd expression.") from None
-        self._job_attributes |= _job_attributes(machine)
+        """Shapes [cores, memory, jobs] of the idle jobs that match every one of ``machines`` (what
+        it says, and its START), and the oldest one's wait."""
+        templates = [_machine(*machine) for machine in machines]
+        self._job_attributes |= set[str]().union(*map(_job_attributes, templates))
         groups, oldest = [], None
         for schedd in self._schedds.all(collector, names):
             idle = schedd.idle_jobs(frozenset(self._job_attributes))
-            matching = [g for g in idle.groups if _matches(machine, g[0])]
+            matching = [g for g in idle.groups if all(_matches(m, g[0]) for m in templates)]
             groups += [
                 (evaluate(ad, "RequestCpus", 1), evaluate(ad, "RequestMemory", 0), count)
                 for ad, count, _ in matching
@@ -150,6 +149,15 @@ class PoolClient:
         )
         found = ask_collector(lambda: client.query(htcondor2.AdType.Startd, constraint))
         return found[0] if found else None
+
+
+def _machine(says: dict[str, ads.Scalar], start: str) -> classad2.ClassAd:
+    machine = classad2.ClassAd(says)
+    try:
+        machine["Requirements"] = classad2.ExprTree(f"{ads.MACHINE_REQUIREMENTS} && {start}")
+    except classad2.ClassAdException:
+        raise Terminal(f"{start!r} is not a ClassAd expression.") from None
+    return machine
 
 
 def _job_attributes(machine: classad2.ClassAd) -> set[str]:

@@ -76,7 +76,7 @@ class ScheddClient:
         return self.idle
 
     def _count_idle(self, tell: frozenset[str]) -> list[Group]:
-        if tell:
+        if not tell <= self._told_by_autoclusters(tell):
             # No autocluster need tell these apart before there is a machine that asks.
             return self._grouped([*SHAPE_BY, *sorted(tell)])
         # The schedd's own autoclusters are ready made but count jobs of any status, so they are
@@ -93,6 +93,15 @@ class ScheddClient:
                 return [_group(known[ad["AutoClusterId"]], ad) for ad in counts]
         # Jobs so new that they belong to no autocluster yet.
         return self._grouped(SHAPE_BY)
+
+    def _told_by_autoclusters(self, tell: frozenset[str]) -> frozenset[str]:
+        """The attributes, in lower case, by which the schedd tells jobs apart by itself: all of
+        its autoclusters are of one list."""
+        if not tell:
+            return tell
+        found = self.query(_IDLE, ["AutoClusterAttrs"], limit=1)
+        listed = found[0].get("AutoClusterAttrs") if found else None
+        return frozenset(listed.lower().split(",") if isinstance(listed, str) else ())
 
     def _grouped(self, by: Sequence[str]) -> list[Group]:
         attributes = [*_COUNT_BY[:2], *by]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import classad2
 
@@ -39,10 +41,16 @@ class SimulatedPool:
         need: Requirements,
         advertised: Mapping[str, str | int | float | bool],
         start: str = "",
+        sites: Sequence[str] = (),
     ) -> Demand:
+        machines = ads.wherever(advertised, sites)
         with self._world.lock:
             self._look()
-            jobs = [j for j in self._world.jobs.values() if _would_run(j, need, advertised, start)]
+            jobs = [
+                job
+                for job in self._world.jobs.values()
+                if all(_would_run(job, need, said, start) for said in machines)
+            ]
             counts = Counter((job.cores, job.memory_mb) for job in jobs)
             shapes = tuple(JobShape(*shape, count) for shape, count in sorted(counts.items()))
             oldest = min((job.queued_at for job in jobs), default=None)
@@ -155,11 +163,22 @@ def _may_start(
     advertised: Mapping[str, str | int | float | bool],
     start: str,
 ) -> bool:
-    if not start:
-        return True
-    machine = classad2.ClassAd(ads.template_ad(need, advertised))
-    asked = {"RequestCpus": job.cores, "RequestMemory": job.memory_mb, **job.requires}
+    whole = _NAMED.sub(lambda found: _OF_LISTS[found[0]], ads.start_of(start, advertised))
+    machine = classad2.ClassAd(_with_lists(ads.template_ad(need, advertised)))
+    asked = {"RequestCpus": job.cores, "RequestMemory": job.memory_mb, **job.requires, **job.says}
     try:
-        return classad2.ExprTree(start).eval(machine, classad2.ClassAd(asked)) is True
+        condition = classad2.ExprTree(whole)
     except classad2.ClassAdException:
         raise Terminal(f"{start!r} is not a ClassAd expression.") from None
+    return condition.eval(machine, classad2.ClassAd(_with_lists(asked))) is True
+
+
+# HTCondor's functions of lists in a text are in its own library, which this process does not load;
+# those of true lists are ClassAds' own.
+_OF_LISTS = {"stringListMember": "identicalMember", "stringListIMember": "member"}
+_NAMED = re.compile("|".join(rf"\b{name}\b" for name in _OF_LISTS))
+
+
+def _with_lists(ad: Mapping[str, Any]) -> dict[str, Any]:
+    lists = ("VacuoOwners", "DESIRED_Sites")
+    return {name: re.split("[ ,]+", ad[name]) if name in lists else ad[name] for name in ad}

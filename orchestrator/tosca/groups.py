@@ -28,6 +28,12 @@ from orchestrator.tosca.units import amount
 from orchestrator.tosca.values import INVALID, is_late
 from orchestrator.tosca.variables import attributes_in, variables
 
+# What the role htcondor_execute makes of properties; which jobs a machine takes follows from it.
+_SAID_OF = {
+    "owners": "VacuoOwners",
+    "cms_site": "GLIDEIN_CMSSite",
+    "supported_vos": "GLIDEIN_Supported_VOs",
+}
 _CLASSAD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -229,7 +235,7 @@ class GroupMaker:
 
     def _advertised(self, members: list[NodeTemplate]) -> dict[str, str | int | float | bool]:
         """What the machines will say of themselves and is known already."""
-        found: dict[str, str | int | float | bool] = {}
+        found = self._said_of_properties(members)
         for member in members:
             if not self._joins(member):
                 continue
@@ -242,6 +248,19 @@ class GroupMaker:
                     found[name] = value
                 elif not is_late(value):
                     at.problem(f"{shown(name)} must be text, a number or a boolean.")
+        return found
+
+    def _said_of_properties(
+        self, members: list[NodeTemplate]
+    ) -> dict[str, str | int | float | bool]:
+        found: dict[str, str | int | float | bool] = {}
+        for member in members:
+            known = self._library.properties("node_types", member.type)
+            for name in _SAID_OF.keys() & known if self._joins(member) else ():
+                value: Any = self._evaluator.property_value(member, name)
+                words = value if isinstance(value, list) else [value]
+                if value and all(isinstance(word, str) for word in words):
+                    found[_SAID_OF[name]] = ",".join(words)
         return found
 
 

@@ -16,6 +16,8 @@ from typing import Any
 import classad2
 import pytest
 
+from orchestrator.batch import ads
+from orchestrator.model import Requirements
 from tests.unit.role_rendering import Cases, machine_ad, parameters, render
 
 ROLE, CONFIGURATION = "htcondor_execute", "50-vacuo.conf.j2"
@@ -164,6 +166,33 @@ def test_a_job_starts_only_where_every_condition_holds(
     ad = machine_ad(rendered / f"{mode}.conf", seen)
     wish = {"Owner": "alice", "User": "alice@example.org", "RequestMemory": 128} | job
     assert ad.symmetricMatch(classad2.ClassAd(wish | {"Requirements": True})) is starts
+
+
+# What templates have machines of these modes say; the mode "nowhere" has no site.
+SAID: dict[str, dict[str, ads.Scalar]] = {
+    "plain": {},
+    "nowhere": {},
+    "cms": {"GLIDEIN_CMSSite": "T2_XX_Rack", "GLIDEIN_Supported_VOs": "cms,dteam"},
+    "somebodys": {"VacuoOwners": "alice,bob@example.org"},
+    "all": {"GLIDEIN_CMSSite": "T2_XX_Rack", "VacuoOwners": "alice"},
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "job", "starts"),
+    [(mode, job, starts) for mode, machine, job, starts in STARTS if mode in SAID and not machine],
+)
+def test_demand_counts_the_jobs_that_the_startd_takes_and_no_others(
+    rendered: Path, mode: str, job: dict[str, Any], starts: bool
+) -> None:
+    seen = machine_ad(rendered / f"{mode}.conf", {"DaemonStartTime": 1000, "Now": 1060})
+    (said,) = ads.wherever(SAID[mode], ["rack"] if mode != "nowhere" else [])
+    assert {name: seen.eval(name) for name in said} == said
+    start = str(MODES[mode].get("start", ""))
+    machine = classad2.ClassAd(ads.template_ad(Requirements(1, 4000, 10), said))
+    machine["Requirements"] = classad2.ExprTree(ads.start_of(start, said))
+    wish = {"Owner": "alice", "User": "alice@example.org", "RequestMemory": 128} | job
+    assert machine.symmetricMatch(classad2.ClassAd(wish | {"Requirements": True})) is starts
 
 
 @pytest.mark.parametrize("mode", sorted(MODES))

@@ -241,3 +241,18 @@ def test_no_job_is_for_both_kinds_of_worker_of_the_cms_site() -> None:
         job = classad2.ClassAd({"RequestMemory": memory, "RequestCpus": 1})
         here = [classad2.ExprTree(s).eval(classad2.ClassAd(), job) for s in (ordinary, high)]
         assert sorted(here) == [False, True]
+
+
+def test_what_properties_have_a_machine_say_is_known_beforehand() -> None:
+    template = spoilt(
+        "        pool: test\n",
+        "        pool: test\n        owners: [alice, bob@example.org]\n"
+        "        cms_site: T2_XX_Rack\n"
+        "        supported_vos: [cms, dteam]\n        attributes: { Tier: 2 }\n",
+    )
+    assert compiled(template).group("worker").advertised == {
+        "VacuoOwners": "alice,bob@example.org",
+        "GLIDEIN_CMSSite": "T2_XX_Rack",
+        "GLIDEIN_Supported_VOs": "cms,dteam",
+        "Tier": 2,
+    }
