@@ -87,12 +87,14 @@ def refined(layers: Iterable[Any]) -> dict[str, Schema]:
     found: dict[str, Any] = {}
     for layer in reversed(list(layers)):
         for key, value in (layer or {}).items():
-            refined = isinstance(value, dict) and isinstance(found.get(key), dict)
-            found[key] = {**found[key], **value} if refined else value
+            above = found.get(key)
+            both = isinstance(value, dict) and isinstance(above, dict)
+            found[key] = {**above, **value} if both else value
     return {key: Schema.parse(key, value) for key, value in found.items()}
 
 
 def requirement(name: str, value: Any) -> RequirementDefinition:
+    """From a well-formed definition; a bare word is the capability."""
     if isinstance(value, str):
         value = {"capability": value}
     least, most = value.get("occurrences") or (1, 1)
