@@ -209,7 +209,7 @@ class Issuer(_Section):
         None, description="The file with that client's secret (mode 0600); absent: it is public."
     )
     web_scopes: tuple[str, ...] = Field(
-        ("openid",), min_length=1, description="What is asked for when somebody signs in so."
+        ("openid",), description="What is asked for when somebody signs in so."
     )
     delegation: Literal["none", "login", "exchange"] = Field(
         "none",
@@ -230,6 +230,14 @@ class Issuer(_Section):
         ):
             raise PydanticCustomError(
                 "delegation", "exchange needs a client's id and the file of its secret"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _says_who_signs_in(self) -> Issuer:
+        if "openid" not in self.web_scopes:
+            raise PydanticCustomError(
+                "web_scopes", "openid has to be among web_scopes: it says who signs in"
             )
         return self
 

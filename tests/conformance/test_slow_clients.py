@@ -4,85 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
+from real_server import Server
 
 from orchestrator.api.server import HTTP_THREADS
 from orchestrator.api.worker import BODIES_BYTES, CONNECTIONS, HEAD_BYTES
 
 SLOW = 3 * HTTP_THREADS
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
-
-
-class Server:
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        config = directory / "vacuo.yaml"
-        settings = {
-            "data_directory": str(directory / "data"),
-            "listen": f"127.0.0.1:{self.port}",
-            "development_issuer": True,
-        }
-        config.write_text(yaml.safe_dump(settings))
-        self.log = directory / "log"
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "orchestrator.cli.main", "server", "-c", str(config)],
-                stdout=log,
-                stderr=log,
-                env={"PATH": os.environ["PATH"], "HOME": str(directory)},
-            )
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.client_file = directory / "data/issuer/client.json"
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + 90
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                if self.get("/healthz").status_code == 200:
-                    return
-            assert self._process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.1)
-
-    def get(self, path: str) -> httpx.Response:
-        return httpx.get(self.url + path, timeout=60)
-
-    def token(self) -> str:
-        client = json.loads(self.client_file.read_text())
-        answer = httpx.post(
-            f"{self.url}/issuer/token",
-            data={"grant_type": "client_credentials"},
-            auth=(client["client_id"], client["client_secret"]),
-            timeout=60,
-        )
-        return str(answer.json()["access_token"])
-
-    def connect(self, sent: bytes = b"") -> socket.socket:
-        made = socket.create_connection(("127.0.0.1", self.port), timeout=90)
-        if sent:
-            made.sendall(sent)
-        return made
-
-    def stop(self) -> int:
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(60)
-        finally:
-            self._process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +206,7 @@ def test_what_is_no_request_is_refused_in_the_form_of_the_api(
 def test_a_request_id_cannot_bring_a_header_or_a_log_line(server: Server) -> None:
     for evil in ("a b", "x" * 65, "{{ 7*7 }}", "\u00e9", "a;b", '"'):
         found = httpx.get(
-            f"{server.url}/healthz", headers={"X-Request-Id": evil.encode()}, timeout=60
+            f"{server.url}/healthz", headers={b"X-Request-Id": evil.encode()}, timeout=60
         )
         assert found.headers["X-Request-Id"] != evil
     assert "7*7" not in server.log.read_text()

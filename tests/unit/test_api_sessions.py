@@ -317,7 +317,7 @@ def test_every_route_that_changes_something_refuses_a_cookie_alone(
         if path.startswith(("/issuer/", "/pull/")) or path == "/logout":
             continue
         for method in (rule.methods or set()) - {"GET", "HEAD", "OPTIONS"}:
-            answer = browser.client.open(path, method=method, base_url=ORIGIN, json={})
+            answer: Any = browser.client.open(path, method=method, base_url=ORIGIN, json={})
             assert (answer.status_code, answer.json["code"]) == (403, "cross-site"), path
             asked += 1
     assert asked >= 6
