@@ -87,7 +87,7 @@ def refined(layers: Iterable[Any]) -> dict[str, Schema]:
     found: dict[str, Any] = {}
     for layer in reversed(list(layers)):
         for key, value in (layer or {}).items():
-            above = found.get(key)
+            above: Any = found.get(key)
             both = isinstance(value, dict) and isinstance(above, dict)
             found[key] = {**above, **value} if both else value
     return {key: Schema.parse(key, value) for key, value in found.items()}
