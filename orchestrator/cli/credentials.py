@@ -71,8 +71,8 @@ def list_(context: typer.Context) -> None:
         fields = ("name", "kind", "userGroup", "fingerprint", "creationTime", "lastUse")
         table.add_row(*(render.plain(str(one[field] or "-")) for field in fields))
     lines = [_told(login) for login in kept]
-    data = {"content": found, "logins": kept}
-    current.emit("credentials", data, [table, *lines], [one["name"] for one in found])
+    logins = [{"name": login["issuer"], "kind": "login", **login} for login in kept]
+    current.emit("credentials", [*found, *logins], [table, *lines], [one["name"] for one in found])
     if any(login["state"] == "ended" for login in kept):
         current.next("vacuo credentials renew")
 

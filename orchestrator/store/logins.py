@@ -7,6 +7,7 @@ refresh tokens takes the use of an old one for theft.
 from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from orchestrator.model import KeptLogin, LoginState, Principal
 from orchestrator.store.database import Database
@@ -31,6 +32,12 @@ class LoginRows:
 
     def begin(self, person: Principal, now: float, until: float) -> int | None:
         """The turn to change the login, until ``until``; None while another has it."""
+        try:
+            return self._begin(person, now, until)
+        except IntegrityError:  # where there are many writers another was the first
+            return None
+
+    def _begin(self, person: Principal, now: float, until: float) -> int | None:
         with self._database.write() as connection:
             row = connection.execute(
                 select(logins.c.turn, logins.c.held_until).where(_of(person)).with_for_update()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,19 @@ class Marked(Desk):
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Marked]:
+    with served(tmp_path, CONFIGURATION) as made:
+        yield made
+
+
+@contextmanager
+def served(tmp_path: Path, text: str) -> Iterator[Marked]:
+    """A real server, whose configuration is ``text``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     (tmp_path / "tmp").mkdir()
     configuration = tmp_path / "server.yaml"
-    configuration.write_text(CONFIGURATION.format(data=tmp_path / "data", port=port))
+    configuration.write_text(text.format(data=tmp_path / "data", port=port))
     made = Marked(tmp_path, f"http://127.0.0.1:{port}", configuration)
     made.log = tmp_path / "server.log"
     server = made.serve()
