@@ -16,6 +16,7 @@ from typing import Any
 import jwt
 import pytest
 from api_world import ApiWorld, submission
+from misbehaving_server import self_signed
 
 from orchestrator.api.deployments import shown
 from orchestrator.api.requests import Services
@@ -25,7 +26,6 @@ from orchestrator.model import DeploymentId, EventKind
 from orchestrator.outbound import Outbound
 from orchestrator.settings import Callbacks as CallbackSettings
 from orchestrator.store.repository import Repository
-from tests.unit.test_outbound import _certificate
 
 HOST = "hooks.example.org"
 SECONDS = 20.0
@@ -76,7 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return _certificate(tmp_path_factory.mktemp("tls"), HOST)
+    return self_signed(tmp_path_factory.mktemp("tls"), HOST)
 
 
 @pytest.fixture
