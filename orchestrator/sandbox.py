@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.errors import VacuoError
+from orchestrator.errors import UserError, VacuoError
+from orchestrator.reasons import reason
 
 # systemd's table of user ids leaves 65520 to 65533 unused, and a container has them too.
 USER_ID = 65521
@@ -114,6 +115,27 @@ class Sandbox:
             path.chmod(0o750 if path.is_dir() else 0o640)
         for path in writable:
             os.chown(path, USER_ID, USER_ID, follow_symlinks=False)
+
+
+def choose(policy: str, view: View, module: str) -> tuple[Sandbox | None, str]:
+    """What :func:`find` finds, as the setting ``sandbox`` is; or None, and why there is none.
+
+    Raises :class:`UserError` where one is required and cannot be had.
+    """
+    if policy == "off":
+        return None, "it is switched off in the configuration"
+    try:
+        return find(view, module), ""
+    except Unavailable as error:
+        if policy != "required":
+            return None, str(error)
+        found = reason("no-sandbox", why=str(error))
+        raise UserError(
+            "The sandbox that the configuration requires cannot be had.",
+            found.sentence,
+            found.next_command,
+            code=found.code,
+        ) from None
 
 
 def find(view: View, module: str) -> Sandbox:

@@ -47,6 +47,7 @@ from orchestrator.reasons import reason
 from orchestrator.settings import Settings, check_files
 from orchestrator.store.lock import ServerLock
 from orchestrator.store.repository import Repository, Verification
+from orchestrator.tosca import confined
 from orchestrator.tosca.means import Means
 from orchestrator.tosca.sandbox import Compiler
 from orchestrator.tosca.sources import sources_of
@@ -107,7 +108,10 @@ def assemble(settings: Settings) -> Running:
     loop = Loop(repository, observer, executor, holder, patience(settings))
     engine = InProcessEngine(loop.run_once, _PassFailures(repository), ENGINE_THREADS)
     compiler = Compiler(
-        settings.limits, imports=sources_of(settings), means=lambda: _means(settings)
+        settings.limits,
+        command=confined.command(settings),
+        imports=sources_of(settings),
+        means=lambda: _means(settings),
     )
     compiler.warm()
     orchestrator = Orchestrator(
@@ -123,7 +127,7 @@ def assemble(settings: Settings) -> Running:
         secrets=secrets,
     )
     app = create_app(orchestrator, validator, issuer)
-    housekeeping = Housekeeping(ports, repository)
+    housekeeping = Housekeeping(ports, repository, secrets=secrets)
     callbacks = Callbacks(
         repository,
         Outbound(guard(settings.callbacks)),

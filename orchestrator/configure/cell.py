@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import sandbox
-from orchestrator.errors import UserError
 from orchestrator.reasons import reason
-from orchestrator.sandbox import Sandbox, Unavailable, View
+from orchestrator.sandbox import Sandbox, View
 from orchestrator.settings import Settings, named_paths
 
 log = logging.getLogger(__name__)
@@ -65,18 +64,7 @@ def make(settings: Settings, readable: Mapping[Path, Path], hidden: Sequence[Pat
     """
     own = [path.resolve() for path in (settings.data_directory, *hidden)]
     view = View(readable, hidden=(*own, *named_paths(settings)), network=True)
-    if settings.sandbox == "off":
-        return Cell(view, None, "it is switched off in the configuration")
-    try:
-        return Cell(view, sandbox.find(view, "ansible"))
-    except Unavailable as error:
-        found = reason("no-sandbox", why=str(error))
-        if settings.sandbox == "required":
-            raise UserError(
-                "The sandbox that the configuration requires cannot be had.",
-                found.sentence,
-                found.next_command,
-                code=found.code,
-            ) from None
-        log.warning("%s", found)
-        return Cell(view, None, str(error))
+    found, why_not = sandbox.choose(settings.sandbox, view, "ansible")
+    if found is None:
+        log.warning("%s", reason("no-sandbox", why=why_not))
+    return Cell(view, found, why_not)

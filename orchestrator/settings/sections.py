@@ -12,7 +12,14 @@ from pydantic_core import PydanticCustomError
 
 from orchestrator.settings.secrets import Secrets
 
-POOL_OPTIONS = ("join_token_file", "join_with", "join_audience", "join_scope")
+POOL_OPTIONS = (
+    "join_token_file",
+    "join_token_path",
+    "join_token_key",
+    "join_with",
+    "join_audience",
+    "join_scope",
+)
 ON_THIS_MACHINE = ("local", "simulated")
 
 
@@ -158,13 +165,32 @@ class Pool(_Section):
         return self
 
     @model_validator(mode="after")
+    def _names_a_place_in_vault(self) -> Pool:
+        place = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+        for name in ("join_token_path", "join_token_key"):
+            value = self.options.get(name, "token")
+            if not isinstance(value, str) or not place.fullmatch(value):
+                raise PydanticCustomError(
+                    "vault_path", "must be a path such as pools/cms", {"at": ("options", name)}
+                )
+        if "join_token_path" in self.options and (
+            self.signing_key_directory or "join_token_file" in self.options
+        ):
+            raise PydanticCustomError(
+                "vault_path",
+                "the pool is joined with something else",
+                {"at": ("options", "join_token_path")},
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_joined_in_one_way(self) -> Pool:
         if "join_with" not in self.options:
             return self
         at = {"at": ("options", "join_with")}
         if self.options["join_with"] != "owner":
             raise PydanticCustomError("join_with", "there is only: owner", at)
-        if self.signing_key_directory or "join_token_file" in self.options:
+        if self.signing_key_directory or {"join_token_file", "join_token_path"} & set(self.options):
             raise PydanticCustomError("join_with", "the pool is joined with something else", at)
         if not isinstance(self.options.get("join_audience"), str):
             raise PydanticCustomError(
@@ -368,8 +394,8 @@ class Settings(_Section):
     )
     sandbox: Literal["auto", "required", "off"] = Field(
         "auto",
-        description="Whether Ansible on this machine is kept from the rest of it: where that "
-        "works, or else the server does not start, or not at all.",
+        description="Whether Ansible, and what reads templates, is kept from the rest of this "
+        "machine: where that works, or else the server does not start, or not at all.",
     )
     development_issuer: bool = Field(
         False, description="Run the built-in issuer of tokens: anybody on this machine may log in."

@@ -20,6 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from orchestrator.errors import UserError
@@ -157,6 +158,8 @@ class Compiler:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(self._count)
+        # The kernel ends a sandbox with the thread that started it: this one lives as long as we.
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="template-worker")
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
 
@@ -254,7 +257,7 @@ class Compiler:
             return self._start()
 
     def _start(self) -> _Worker:
-        worker = _Worker(self._command)
+        worker = self._starter.submit(_Worker, self._command).result()
         self._all.add(worker)
         return worker
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.settings import Limits
-from orchestrator.tosca import catalogue
+from orchestrator.settings import Limits, Settings
+from orchestrator.tosca import catalogue, confined
 from orchestrator.tosca.problems import TemplateInvalid
 from orchestrator.tosca.sandbox import Compiler
+from orchestrator.tosca.sources import Gathering, ImportSources
 from tests.unit.tosca_support import SOUND, compiled, spoilt
 
 HOSTILE = (sys.executable, str(Path(__file__).with_name("tosca_hostile_worker.py")))
@@ -32,6 +35,11 @@ def compiler() -> Iterator[Compiler]:
 
 def _hostile(seconds: float = 1.0) -> Compiler:
     return Compiler(Limits(template_seconds=seconds), workers=1, command=HOSTILE)
+
+
+def _confined(data_directory: Path) -> tuple[str, ...]:
+    settings = Settings(data_directory=data_directory, sandbox="required")
+    return confined.command(settings, HOSTILE, [Path(HOSTILE[1]).parent])
 
 
 def _refusal(compiler: Compiler, how: str) -> UserError:
@@ -212,6 +220,27 @@ def test_a_forked_process_starts_workers_of_its_own(compiler: Compiler) -> None:
     assert compiler.compile(SOUND, {}).groups
 
 
+def _family(ancestors: list[int]) -> dict[int, int]:
+    """The processes below ``ancestors``, and these, with their parents."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(stat[1])
+    found = {pid: parents[pid] for pid in ancestors if pid in parents}
+    while more := {p: of for p, of in parents.items() if of in found and p not in found}:
+        found |= more
+    return found
+
+
+def _program(pid: int) -> bool:
+    """Whether the process is the hostile worker itself, and not what keeps it in."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:2] == list(HOSTILE)
+    return False
+
+
 _PARENT = """
 import sys, threading
 from orchestrator.settings import Limits
@@ -226,30 +255,26 @@ threading.Event().wait()
 """
 
 
-def test_nothing_is_left_when_the_parent_is_killed() -> None:
+@pytest.mark.parametrize("in_sandbox", [False, True])
+def test_nothing_is_left_when_the_parent_is_killed(in_sandbox: bool, tmp_path: Path) -> None:
+    command = _confined(tmp_path) if in_sandbox else HOSTILE
     parent = subprocess.Popen(
-        [sys.executable, "-c", _PARENT, *HOSTILE], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _PARENT, *command], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout is not None
     workers = [int(word) for word in parent.stdout.readline().split()]
     assert len(workers) == 2
 
-    def family() -> list[int]:
-        sessions = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                except (FileNotFoundError, ProcessLookupError):
-                    continue
-                if int(fields[3]) in workers and fields[0] != "Z":
-                    sessions.append(int(entry.name))
-        return sessions
+    def busy() -> bool:
+        """Whether a worker has a child: both are the same program."""
+        mine = {pid: parent for pid, parent in _family(workers).items() if _program(pid)}
+        return len(mine) == 3 and any(parent in mine for parent in mine.values())
 
-    assert _eventually(lambda: len(family()) == 3), "two workers and one busy child"
+    assert _eventually(busy), "two workers and one busy child"
+    family = _family(workers)
     parent.kill()
     parent.wait(PATIENCE)
-    assert _eventually(lambda: not family())
+    assert _eventually(lambda: not any(map(_alive, family)))
     parent.stdout.close()
 
 
@@ -261,3 +286,62 @@ def test_closing_ends_the_workers() -> None:
     assert _eventually(lambda: not _alive(worker._process.pid))
     assert compiler.compile(SOUND, {}).groups
     compiler.close()
+
+
+# --- in its sandbox ------------------------------------------------------------------------------
+
+
+def test_the_child_has_no_file_of_the_server_and_no_network(tmp_path: Path) -> None:
+    secret = tmp_path / "vacuo.db"
+    secret.write_text("the server alone has this")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        places = [str(secret), "/etc/shadow", f"/proc/{os.getpid()}/environ"]
+        places.append(str(listener.getsockname()[1]))
+        found = {
+            name: _looked(_hostile_with(command), places)
+            for name, command in (("open", HOSTILE), ("confined", _confined(tmp_path)))
+        }
+    assert str(secret) in found["open"]
+    assert places[-1] in found["open"]
+    assert found["confined"] == []
+
+
+def _hostile_with(command: tuple[str, ...]) -> Compiler:
+    return Compiler(Limits(), workers=1, command=command)
+
+
+def _looked(compiler: Compiler, places: list[str]) -> list[str]:
+    request = {"operation": "describe", "template": f"look {' '.join(places)}", "file": "t"}
+    found = compiler._ask({**request, "origin": ""}, Gathering(ImportSources()))
+    compiler.close()
+    assert isinstance(found, list)
+    return found
+
+
+def test_the_servers_own_worker_reads_all_templates_in_its_sandbox(tmp_path: Path) -> None:
+    command = confined.command(Settings(data_directory=tmp_path, sandbox="required"))
+    assert "bwrap" in command[0]
+    found = Compiler(Limits(), command=command)
+    for template in catalogue.templates():
+        text = template.path.read_text()
+        assert found.compile(text, {}) == compiled(text)
+    found.close()
+
+
+def test_a_worker_in_its_sandbox_outlives_the_thread_that_asked_for_it(tmp_path: Path) -> None:
+    compiler = _hostile_with(_confined(tmp_path))
+    thread = threading.Thread(target=compiler.warm)
+    thread.start()
+    thread.join(PATIENCE)
+    (worker,) = compiler._all
+    for _ in range(3):
+        assert _looked_again(compiler) == []
+        assert compiler._all == {worker}
+    compiler.close()
+
+
+def _looked_again(compiler: Compiler) -> list[str]:
+    request = {"operation": "describe", "template": "look /nowhere", "file": "t", "origin": ""}
+    found = compiler._ask(request, Gathering(ImportSources()))
+    assert isinstance(found, list)
+    return found

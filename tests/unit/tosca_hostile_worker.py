@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from orchestrator.tosca.wire import frame
@@ -40,7 +42,21 @@ def misbehave(request: Mapping[str, Any]) -> Any:
             file.write("x" * 100)
     elif how == "long answer":
         return ["x" * 1_000_000] * 100
+    elif how.startswith("look "):
+        return [name for name in how.split()[1:] if found(name)]
     return {"echo": how}
+
+
+def found(name: str) -> bool:
+    """Whether there is this file, or anybody at this port of the machine."""
+    try:
+        if name.isdigit():
+            socket.create_connection(("127.0.0.1", int(name)), timeout=10).close()
+        else:
+            Path(name).read_bytes()
+    except OSError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
