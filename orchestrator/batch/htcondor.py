@@ -13,20 +13,20 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from orchestrator.batch import ads, idtokens
 from orchestrator.batch.base import JoinCredential
 from orchestrator.batch.child import ChildProcess
+from orchestrator.batch.given import GivenToken
 from orchestrator.batch.owners import owners_token, token_wanted
-from orchestrator.errors import PortError, Retryable, Terminal, Unauthorised, Unsupported
+from orchestrator.errors import PortError, Retryable, Unauthorised
 from orchestrator.model import (
     Demand,
     DeploymentId,
@@ -77,11 +77,15 @@ class HTCondorPool:
 
     ``data_directory`` is the server's; what is kept there for this pool (its client's
     configuration, the secret from which drain keys are made) is in ``pools/<name>``.  Safe to use
-    from many threads; pools with different tokens and trust domains do not meet.
+    from many threads; pools with different tokens and trust domains do not meet.  ``fetch`` gives
+    the token of ``options.join_token_path``, which is in a Vault.
     """
 
-    def __init__(self, settings: Pool, data_directory: Path) -> None:
+    def __init__(
+        self, settings: Pool, data_directory: Path, fetch: Callable[[], str] | None = None
+    ) -> None:
         self._pool = settings
+        self._given = GivenToken(settings, fetch)
         self._directory = data_directory.absolute() / "pools" / settings.name
         self._keys = (
             idtokens.SigningKeys(settings.signing_key_directory)
@@ -142,12 +146,12 @@ class HTCondorPool:
     def join_credential(
         self, deployment: DeploymentId, node: NodeName, token: str = ""
     ) -> JoinCredential:
+        drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
         if self.token_wanted():
             found = owners_token(self._pool, token, time.time())
-            drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
             return replace(found, drain_key=drain_key, file=TOKEN_FILE)
         if self._keys is None:
-            return self._foreign_credential(deployment, node)
+            return replace(self._given.credential(), drain_key=drain_key, file=TOKEN_FILE)
         now = time.time()
         identity = f"{node}@{self._node_domain}"
         made = idtokens.mint(
@@ -159,7 +163,6 @@ class HTCondorPool:
             issued_at=now,
             lifetime_seconds=self._pool.join_token_seconds,
         )
-        drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
         ends = now + self._pool.join_token_seconds
         return JoinCredential(made, identity, ends, drain_key, TOKEN_FILE)
 
@@ -285,27 +288,6 @@ class HTCondorPool:
             yield
         finally:
             path.unlink(missing_ok=True)
-
-    def _foreign_credential(self, deployment: DeploymentId, node: NodeName) -> JoinCredential:
-        """The token that a foreign pool's administrator gave for our nodes."""
-        path = self._pool.options.get("join_token_file")
-        if not path:
-            raise Unsupported(
-                f"Pool {self._pool.name} has neither signing_key_directory nor "
-                "options.join_token_file, so no node can join it. Try: see docs/admin/pools.md."
-            )
-        try:
-            token = Path(path).read_text().strip()
-            claims = jwt.decode(token, options={"verify_signature": False})
-        except OSError as error:
-            raise Unauthorised(f"Pool {self._pool.name}: {path}: {error.strerror}.") from None
-        except jwt.PyJWTError:
-            raise Terminal(f"Pool {self._pool.name}: {path} holds no token.") from None
-        expires = float(claims.get("exp", time.time() + self._pool.join_token_seconds))
-        if expires < time.time():
-            raise Unauthorised(f"Pool {self._pool.name}: the token in {path} has expired.")
-        drain_key = base64.b64encode(self._drain_key(deployment, node)).decode()
-        return JoinCredential(token, str(claims.get("sub", "")), expires, drain_key, TOKEN_FILE)
 
 
 def explain_job(job: str, pool: str, facts: Mapping[str, Any]) -> tuple[Reason, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from orchestrator.batch.base import BatchPool
 from orchestrator.batch.htcondor import HTCondorPool
@@ -116,4 +117,9 @@ def _provider(site: Site, settings: Settings, world: World) -> Provider:
 def _pool(pool: Pool, settings: Settings, world: World) -> BatchPool:
     if pool.batch == "simulated":
         return SimulatedPool(pool, world)
-    return HTCondorPool(pool, settings.data_directory)
+    path = pool.options.get("join_token_path")
+    if not path:
+        return HTCondorPool(pool, settings.data_directory)
+    key = str(pool.options.get("join_token_key", "token"))
+    vault = VaultSealer(settings.secrets)
+    return HTCondorPool(pool, settings.data_directory, partial(vault.read, str(path), key))

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Retryable, UserError
+from orchestrator.errors import Retryable, Unauthorised, UserError
 from orchestrator.identity.secrets import VAULT, SecretUnreadable
 from orchestrator.model import Sealed, SecretPlace
 from orchestrator.settings import Secrets
@@ -66,6 +66,23 @@ class VaultSealer:
             raise _unreadable(place, "what is in Vault is not as it was stored") from None
         except self._hvac.exceptions.InvalidPath:
             raise _unreadable(place, "it is not in Vault any more") from None
+
+    def read(self, path: str, key: str) -> str:
+        """What somebody else keeps at ``path`` of the same engine under ``key``, as it is now.
+
+        :raises Unauthorised: it is not there, or not for the server to read.
+        :raises Retryable: Vault does not answer.
+        """
+        try:
+            answer = self._call("read_secret_version", path, raise_on_deleted_version=True)
+            found = answer["data"]["data"][key]
+        except self._hvac.exceptions.InvalidPath:
+            raise Unauthorised(f"There is no {path} in Vault.") from None
+        except (KeyError, TypeError):
+            found = None
+        if not isinstance(found, str):
+            raise Unauthorised(f"{path} in Vault has no text under {key!r}.")
+        return found
 
     def forget(self, place: SecretPlace, sealed: Sealed) -> None:
         if sealed.key == VAULT and sealed.content == self._path(place):

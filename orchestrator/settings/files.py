@@ -35,6 +35,12 @@ def check_files(settings: Settings) -> None:
         if (path := getattr(issuer, field)) and (trouble := _trouble_of_secret(path))
     ]
     vault = settings.secrets.vault_token_file
+    found += [
+        f"pools.{pool.name}.options.join_token_path: it needs secrets.vault_url and "
+        "secrets.vault_token_file."
+        for pool in settings.pools
+        if "join_token_path" in pool.options and not (settings.secrets.vault_url and vault)
+    ]
     if vault and (trouble := _trouble_of_secret(vault)):
         found.append(f"secrets.vault_token_file: {vault}: {trouble}")
     if found:
