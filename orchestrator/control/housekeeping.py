@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 from orchestrator.control.ports import Ports
 from orchestrator.control.tell import tell
 from orchestrator.errors import NotFound, PortError, VacuoError
+from orchestrator.identity.secrets import SecretStore
 from orchestrator.model import (
     DeploymentId,
     DeploymentStatus,
@@ -36,8 +37,13 @@ class Housekeeping:
     """A thread that sweeps every :data:`SWEEP_SECONDS`."""
 
     def __init__(
-        self, ports: Ports, repository: Repository, clock: Callable[[], float] = time.time
+        self,
+        ports: Ports,
+        repository: Repository,
+        clock: Callable[[], float] = time.time,
+        secrets: SecretStore | None = None,
     ) -> None:
+        self._secrets = secrets
         self._ports = ports
         self._repository = repository
         self._clock = clock
@@ -67,6 +73,8 @@ class Housekeeping:
             except PortError as error:
                 log.warning("site %s cannot be swept now: %s", site, error)
         self._repository.prune(self._clock(), KEEP_SECONDS)
+        if self._secrets is not None:
+            self._secrets.prune(self._clock() - KEEP_SECONDS)
 
     def _sweep_site(self, site: SiteName) -> None:
         provider = self._ports.providers[site]

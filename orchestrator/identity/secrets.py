@@ -45,6 +45,8 @@ class Rows(Protocol):
         self, issuer: str, subject: str, groups: Collection[str] = ()
     ) -> tuple[SecretEntry, ...]: ...
 
+    def left_behind(self, before: float) -> Sequence[Any]: ...
+
     def sealed_otherwise(self, keys: Collection[str], limit: int) -> Sequence[Any]: ...
 
     def replace(self, row: Any, by: Sealed) -> None: ...
@@ -155,6 +157,11 @@ class SecretStore:
         if sealed is not None:
             self._sealer.forget(place, sealed)
         return self._rows.delete(place)
+
+    def prune(self, before: float) -> None:
+        """Forget those from before ``before`` whose deployments are no more, wherever they are."""
+        for row in self._rows.left_behind(before):
+            self.delete(row.place)
 
     def entries(
         self, issuer: str, subject: str, groups: Collection[str] = ()

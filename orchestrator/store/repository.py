@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from orchestrator.audits import Verification
-from orchestrator.store import deployments, drains, enrolments, journal, secrets, sessions, work
+from orchestrator.store import deployments, drains, enrolments, journal, sessions, work
 from orchestrator.store.database import open_database
 from orchestrator.store.deployments import Page
 from orchestrator.store.drains import DrainRows
@@ -78,6 +78,7 @@ class Repository(Wishes, Passes, Enrolling, Telling):
         Gone are: deployments deleted before that; nodes GONE before that; intents decided before
         that, unless they created or configured a node that is there; events from before that,
         unless they are audits, of a node that is there, or changes of a deployment that is there.
+        Secrets are more than rows: :meth:`orchestrator.identity.secrets.SecretStore.prune`.
         """
         before = now - keep_seconds
         with self._database.write() as connection:
@@ -86,5 +87,4 @@ class Repository(Wishes, Passes, Enrolling, Telling):
             enrolments.prune(connection)
             drains.prune(connection)
             sessions.prune(connection, now)
-            secrets.prune(connection, before)
             journal.prune(connection, before)

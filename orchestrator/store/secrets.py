@@ -109,6 +109,13 @@ class SecretRows:
         """All secrets, as they are sealed."""
         return self._sealed(select(secrets))
 
+    def left_behind(self, before: float) -> Sequence[SealedRow]:
+        """The secrets of deployments that are no more, or never came to be, from before ``before``:
+        a secret is sealed before its deployment is stored."""
+        there = exists().where(deployments.c.id == secrets.c.deployment)
+        mine = and_(secrets.c.deployment != "", secrets.c.created_at < before)
+        return self._sealed(select(secrets).where(mine, not_(there)))
+
     def count(self, key: str, other: bool = False) -> int:
         """How many secrets are sealed with the master key named ``key``, or with any ``other``."""
         wanted = secrets.c.key != key if other else secrets.c.key == key
@@ -157,17 +164,6 @@ class SecretRows:
                 return False
             drop()
             return True
-
-
-def prune(connection: Connection, before: float) -> None:
-    """Forget the secrets of deployments that are no more, or never came to be, if they are from
-    before ``before``: a secret is sealed before its deployment is stored."""
-    there = exists().where(deployments.c.id == secrets.c.deployment)
-    connection.execute(
-        delete(secrets).where(
-            secrets.c.deployment != "", secrets.c.created_at < before, not_(there)
-        )
-    )
 
 
 def _replace(connection: Connection, row: SealedRow, by: Sealed) -> bool:

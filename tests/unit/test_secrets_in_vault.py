@@ -73,6 +73,18 @@ def test_what_is_deleted_is_gone_from_vault(kept: Kept) -> None:
     assert kept.store.get(PLACE) is None
 
 
+def test_secrets_of_deployments_that_are_no_more_are_gone_from_vault_too(kept: Kept) -> None:
+    of_one = replace(PLACE, deployment="d-1")
+    late = replace(PLACE, deployment="d-2")
+    kept.store.put(PLACE, CONTENT, "openstack", 1.0)
+    kept.store.put(of_one, CONTENT, "parameter", 1.0)
+    kept.store.put(late, CONTENT, "parameter", 3.0)
+    kept.store.prune(2.0)
+    assert kept.store.get(of_one) is None
+    assert kept.store.get(PLACE) == kept.store.get(late) == CONTENT
+    assert len(kept.kv.entries) == 2
+
+
 def test_an_entry_that_was_moved_in_vault_opens_nowhere(kept: Kept) -> None:
     other = replace(PLACE, subject="mallory")
     kept.store.put(PLACE, CONTENT, "openstack", 1.0)
