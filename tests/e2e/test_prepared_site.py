@@ -13,8 +13,8 @@ from testbed.jobs import JobRequest
 from testbed.main_job import POOL, MainJob
 from testbed.waiting import eventually
 
-# The machine's START asks whether the node is fit: the template's NodeValidation is in force.
-GATED = """grep -q '^Start = .*VacuoNodeFit' "$_CONDOR_MACHINE_AD\""""
+# The template's NodeValidation looked before the startd started, and found nothing.
+FOUND_FIT = """grep -q '^VacuoNodeAtStart = ""' "$_CONDOR_MACHINE_AD\""""
 
 
 @pytest.mark.timeout(900)
@@ -31,7 +31,7 @@ def test_a_built_image_is_in_the_plan_and_a_job_runs_on_a_host_of_it(main_job: M
         # It has something to create, and says so by its exit code.
         eventually(lambda: told in server.vacuo(*plan, check=False).stdout, "a plan that says so")
         deploy(main_job, "idle_time=10 s", "lifetime=1 h", "workers_maximum=1")
-        main_job.cluster = main_job.submitter.submit(JobRequest(f"{GATED} && sleep 5"))
+        main_job.cluster = main_job.submitter.submit(JobRequest(f"{FOUND_FIT} && sleep 5"))
         (node,) = eventually(main_job.nodes, "a node")
         assert node["image"] == image
         main_job.submitter.wait(main_job.cluster)

@@ -421,6 +421,16 @@ RUNNING = {"NeedDaemonReload": "no", "UnitFileState": "enabled", "ActiveState": 
 ENABLE, START = "enable --root=/ --quiet", "start --no-block"
 
 
+def test_a_host_without_podman_is_told_what_to_do_first(rendered: Path, tmp_path: Path) -> None:
+    program = (rendered / "vacuo_startd.py").read_text()
+    (tmp_path / "program").write_text(program.replace("/usr/bin/podman", "/nowhere/podman"))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "program", "start"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("This host has no podman. Run vacuo.site.container_runtime")
+
+
 @pytest.mark.parametrize(
     ("state", "commands", "told"),
     [
