@@ -59,9 +59,7 @@ def put_delegation(json: models.LoginBody, query: models.NoQuery) -> models.Kept
     return _shown(login)
 
 
-@operation(
-    blueprint, "DELETE", "/delegation", Access.CREATE, answers={204: None}, errors=(404, 502)
-)
+@operation(blueprint, "DELETE", "/delegation", Access.CREATE, answers={204: None}, errors=(502,))
 def delete_delegation(query: models.NoQuery) -> tuple[Response, int]:
     """Forget the caller's login, if there is one, here and at the issuer."""
     keeper = orchestrator().delegation

@@ -306,7 +306,7 @@ def test_tokens_are_in_no_log_no_representation_and_no_warning(
     cached = world.cache().read_text()
     login = Login(LoginTarget("n", SERVER, "c", "a"), "access", 0.0, "refresh")
     said = caplog.text + repr(credential) + repr(renewed) + repr(world.credentials)
-    assert "access" not in repr(login).replace("access_token", "")
+    assert "access" not in repr(login).replace("access_token", "").replace("offline_access", "")
     assert "refresh" not in repr(login).replace("refresh_token", "")
     refresh = cached.split('"refresh_token": "')[1].split('"')[0]
     for secret in (credential.token, renewed.token, refresh):
