@@ -36,9 +36,9 @@ NODE, DEPLOYMENT = NodeName("foreign-1"), DeploymentId("d-scitokens")
 EXECUTE = "htcondor_execute"
 
 JOB = """\
-executable = /usr/bin/id
+executable = /bin/sh
 transfer_executable = false
-arguments = -un
+arguments = "-c 'id -un; cat /etc/condor/tokens.d/vacuo; cat /proc/1/environ'"
 output = /user/job.out
 should_transfer_files = yes
 request_memory = 32
@@ -286,6 +286,7 @@ def test_a_job_sent_with_a_token_runs_on_a_machine_that_joined_with_one(
     eventually(lambda: place.run(token, *look).split()[:1] == ["4"], "the job ending")
     assert place.run(token, *look).split() == ["4", f"alice@{place.pool.trust_domain}"]
     place.run(token, "condor_transfer_data", "-name", SCHEDD, found[1])
+    # That is all: the machine's token, which joined with it, is not for jobs to read.
     assert (place.user / "job.out").read_text() == "nobody\n"
     reader = place.issuer.token("alice+1.x", "compute.read")
     place.run(reader, "condor_rm", "-name", SCHEDD, found[1])
