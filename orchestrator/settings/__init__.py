@@ -10,13 +10,13 @@ What is wrong is told by file, line and field, and never by its value: that may 
 
 from orchestrator.settings.document import SEARCH_PATH, find, load, scalars, sections
 from orchestrator.settings.files import check_files, named_paths
+from orchestrator.settings.identity import Issuer
 from orchestrator.settings.secrets import Secrets
 from orchestrator.settings.sections import (
     Callbacks,
     Flavour,
     ForeignPlaybook,
     Imports,
-    Issuer,
     Limits,
     Pool,
     Settings,
