@@ -9,6 +9,7 @@ where its packages cannot be had, its part is one look.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -269,7 +270,8 @@ def run() -> Sequence[Figure]:
 
 def _measure(what: str, row: Callable[[], Measured]) -> Measured:
     measured = row()
-    say(f"{what}: {measured.tasks} tasks, {measured.seconds:.1f} s")
+    load = os.getloadavg()[0]
+    say(f"{what}: {measured.tasks} tasks, {measured.seconds:.1f} s (load {load:.0f})")
     return measured
 
 
