@@ -251,6 +251,7 @@ class HTCondorWorld:
         memory_mb: int = 1024,
         credential: JoinCredential | None = None,
         deployment: str = "",
+        configuration: str = "",
     ) -> None:
         credential = credential or self.pool.join_credential(self.deployment, node)
         known = self.pool.join_attributes()
@@ -264,6 +265,7 @@ class HTCondorWorld:
             memory_mb=memory_mb,
             drain_key=base64.b64decode(credential.drain_key),
             administrator=known["administrator"],
+            extra_configuration=configuration,
         )
         startd = Startd(self.directory / "startds", self.condor.network, request)
         self.startds[node] = startd.start()

@@ -231,6 +231,26 @@ def test_a_schedd_that_is_configured_and_unknown_is_no_empty_queue(
         pool.close()
 
 
+def test_what_the_schedd_tells_apart_by_itself_is_counted_as_well(world: HTCondorWorld) -> None:
+    """Once there is a machine that asks for an attribute, autoclusters go by it."""
+    asks = 'START = TARGET.DESIRED_Sites =!= "x" && TARGET.Owner =!= "x" && TARGET.User =!= "x"'
+    world.start_machine(NODE, cores=1, configuration=asks)
+    joined(world, NODE)
+    world.submit(1, cores=2, says={"DESIRED_Sites": "here"})
+    world.submit(2, cores=2, says={"DESIRED_Sites": "elsewhere"})
+    mine = (
+        "condor_q",
+        "-allusers",
+        "-const",
+        f'regexp("{world.deployment}", unparse(Requirements))',
+    )
+    look = (*mine, "-af", "AutoClusterAttrs")
+    eventually(lambda: world.condor.execute(*look)[1].count("DESIRED_Sites") == 3, "autoclusters")
+    for site, jobs in (("here", 1), ("elsewhere", 2), ("nowhere", 0)):
+        assert demand(world, sites=[site], VacuoOwners="alice").jobs == jobs
+    assert demand(world, sites=["here"], VacuoOwners="bob").jobs == 0
+
+
 # --- many at once ---
 
 
