@@ -37,6 +37,7 @@ from orchestrator.model import (
     SiteName,
 )
 from orchestrator.providers.base import InstanceRequest
+from orchestrator.providers.container_engine import connect, find_engine
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
@@ -115,7 +116,7 @@ class Bench:
     def close(self) -> None:
         self.nodes.close()
         self.clear()
-        client = self.provider._connection()[1]
+        client = connect(find_engine())
         for made in client.networks.list(names=[self.site.network]):
             made.remove()
         for image in self._made:
@@ -207,7 +208,7 @@ class Bench:
 
     def cached(self) -> str:
         """The bare image with the packages of the container runtime in apt's cache."""
-        client = self.provider._connection()[1]
+        client = connect(find_engine())
         made = client.containers.create(BARE, ["sh", "-c", _FETCH], network_mode="host")
         try:
             made.start()

@@ -23,6 +23,7 @@ from orchestrator.configure.base import HostToConfigure, RoleCall, TaskStatus
 from orchestrator.errors import Retryable
 from orchestrator.model import EventKind, NodeName, RunState, UserData
 from orchestrator.providers.base import InstanceRequest
+from orchestrator.providers.container_engine import connect, find_engine
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
@@ -79,7 +80,7 @@ class Place:
         self.nodes.close()
         for instance in self.provider.list(None):
             self.provider.delete(instance.id)
-        client = self.provider._connection()[1]
+        client = connect(find_engine())
         for made in client.networks.list(names=[self.provider._site.network]):
             made.remove()
 
@@ -88,14 +89,14 @@ class Place:
         return next(one.id for one in self.provider.list(ID) if one.name == name)
 
     def execute(self, instance: str, *command: str) -> str:
-        container = self.provider._connection()[1].containers.get(instance)
+        container = connect(find_engine()).containers.get(instance)
         code, output = container.exec_run(list(command))
         assert code == 0, (command, output)
         return str(output.decode())
 
     def files(self, instance: str) -> dict[str, tuple[int, bytes]]:
         """Modes and contents of what the roles write, without what is the host's own."""
-        container = self.provider._connection()[1].containers.get(instance)
+        container = connect(find_engine()).containers.get(instance)
         found = {}
         for top in LOOKED_AT:
             archive = b"".join(container.get_archive(top)[0])
