@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from orchestrator.control import prepared
@@ -102,7 +102,7 @@ class Observer:
         listings = self._listings(deployment, living, now)
         machines = {p: self._machines(p, now) for p in pools if p in self._ports.pools}
         demand = self._demand(deployment, now)
-        joins = {p: self._joins(deployment, p) for p in machines if not deployment.deleting}
+        joins = self._joins(deployment, pools)
         answered = self._answered.setdefault(deployment.id, set())
         probes = self._probe_ssh(living, answered)
         instances = {site: future.result() for site, future in listings.items()}
@@ -199,8 +199,20 @@ class Observer:
         call = _tuple(self._ports.pools[pool].machines)
         return self._submit(("machines", pool), call, now, _unseen_pool(pool))
 
-    def _joins(self, deployment: Deployment, pool: PoolName) -> Future[Reason | None]:
-        return self._threads.submit(why_unjoinable, self._ports, deployment, pool)
+    @cached_property
+    def _owners_pools(self) -> frozenset[PoolName]:
+        """The pools that are joined with a token of the deployment's owner."""
+        return frozenset(name for name, pool in self._ports.pools.items() if pool.token_wanted())
+
+    def _joins(
+        self, deployment: Deployment, pools: Collection[PoolName]
+    ) -> dict[PoolName, Future[Reason | None]]:
+        if deployment.deleting:
+            return {}
+        return {
+            pool: self._threads.submit(why_unjoinable, self._ports, deployment, pool)
+            for pool in sorted(self._owners_pools.intersection(pools))
+        }
 
     def _demand(
         self, deployment: Deployment, now: float
