@@ -83,7 +83,7 @@ class _Person:
     lock: threading.Lock = field(default_factory=threading.Lock)
     tokens: dict[TokenWanted, _Access] = field(default_factory=dict, repr=False)
     troubles: dict[TokenWanted, tuple[Exception, float]] = field(default_factory=dict)
-    renewed_at: float = 0.0
+    since: float = 0.0
     unsaved: Grant | None = field(default=None, repr=False)
 
 
@@ -164,10 +164,11 @@ class Delegation:
     def _cached(self, login: KeptLogin, wanted: TokenWanted) -> _Access | None:
         """A token of this very login: another that was got meanwhile knows of nothing before it."""
         known = self._known(login.person)
-        if known.renewed_at != login.since:
+        if known.since != login.since:
             known.tokens.clear()
             known.troubles.clear()
-            known.renewed_at = login.since
+            known.unsaved = None
+            known.since = login.since
         return known.tokens.get(wanted)
 
     def _got(self, login: KeptLogin, wanted: TokenWanted) -> _Access:
@@ -268,7 +269,7 @@ class Delegation:
                 self._store(person, grant)
             except SomebodyElse:
                 self._rows.release(person, turn)
-                self._alarm(person, "a login of somebody else was to be kept as theirs, and refused")
+                self._alarm(person, "the login of somebody else was to be kept as theirs")
                 raise
             except IssuerAway as error:
                 self._rows.release(person, turn)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,6 +16,7 @@ from api_world import AUDIENCE
 from login_world import HOUR, LoginWorld
 
 from orchestrator.errors import LoginUnusable, Retryable, StoreUnavailable
+from orchestrator.identity.token_endpoint import Grant
 from orchestrator.model import DeploymentId, EventKind, LoginState, Principal, TokenWanted
 
 WANTED = TokenWanted(AUDIENCE, "condor:/READ")
@@ -123,6 +125,22 @@ def test_a_rotated_refresh_token_is_stored_before_its_access_token_is_used(
     # What the issuer gave last was kept in memory: the login lives on.
     assert token(world)
     world.now += HOUR
+    assert token(world)
+
+
+def test_what_could_not_be_stored_does_not_take_the_place_of_a_later_login(
+    world: LoginWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.bring()
+    token(world)
+    known = world.delegation._known(world.person())
+    known.unsaved = Grant("vacuo-cli", "left over")
+    login = world.repository.logins.get(world.person())
+    assert login
+    # Another server takes the next login of this person.
+    turn = world.repository.logins.begin(world.person(), world.now, world.now + 60)
+    world.now += 2 * HOUR
+    world.repository.logins.settle(replace(login, since=world.now), turn or 0)
     assert token(world)
 
 
