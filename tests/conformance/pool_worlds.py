@@ -15,7 +15,7 @@ from typing import Protocol
 from orchestrator.batch.base import BatchPool, JoinCredential
 from orchestrator.batch.htcondor import HTCondorPool
 from orchestrator.batch.simulated import SimulatedPool
-from orchestrator.errors import PortError
+from orchestrator.errors import PortError, Retryable
 from orchestrator.model import (
     Demand,
     DeploymentId,
@@ -100,8 +100,19 @@ def demand(
     return world.pool.demand(need, {**world.advertised, **more}, start, sites)
 
 
+def is_unknown(world: PoolWorld) -> bool:
+    """Whether nobody knows the demand."""
+    try:
+        demand(world)
+    except Retryable:
+        return True
+    return False
+
+
 def machine(world: PoolWorld, node: NodeName) -> Machine | None:
-    found = [one for one in world.pool.machines() if one.node == node]
+    # Other tests have nodes of the same name, and what is left of one stays in the collector.
+    ours = [m for m in world.pool.machines() if m.deployment.startswith(world.deployment)]
+    found = [one for one in ours if one.node == node]
     assert len(found) <= 1, "a node is one machine"
     return found[0] if found else None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jwt
 import pytest
-from pool_worlds import HTCondorWorld, demand, joined, machine
+from pool_worlds import HTCondorWorld, demand, is_unknown, joined, machine
 
 from orchestrator.batch import idtokens
 from orchestrator.batch.htcondor import JOIN_SCOPES, HTCondorPool
@@ -204,20 +204,12 @@ def test_a_schedd_that_is_down_makes_the_demand_unknown(world: HTCondorWorld) ->
     eventually(lambda: demand(world).jobs == 1, "demand")
     assert world.condor.execute("condor_off", "-fast", "-schedd")[0] == 0
     try:
-        eventually(lambda: _raises_retryable(world), "the demand being unknown")
+        eventually(lambda: is_unknown(world), "the demand being unknown")
         time.sleep(2)
-        assert _raises_retryable(world)
+        assert is_unknown(world)
     finally:
         world.condor.execute("condor_on", "-schedd")
     eventually(lambda: demand(world).jobs == 1, "demand again")
-
-
-def _raises_retryable(world: HTCondorWorld) -> bool:
-    try:
-        demand(world)
-    except Retryable:
-        return True
-    return False
 
 
 def test_a_schedd_that_is_configured_and_unknown_is_no_empty_queue(
