@@ -40,17 +40,19 @@ def join_credential(
     return pool.join_credential(deployment.id, node, token)
 
 
-def get_login(ports: Ports, deployment: Deployment, bearer: str) -> None:
+def get_login(ports: Ports, deployment: Deployment, bearer: str) -> bool:
     """Get a login of the deployment's owner, whose access token ``bearer`` is, where a pool of its
-    wants one and the issuer exchanges tokens.  Where it does not come, the deployment waits and
-    says so: the owner can bring one."""
+    wants one and the issuer exchanges tokens; whether it was got.  Where it does not come, the
+    deployment waits and says so: the owner can bring one."""
     pools = (ports.pools.get(group.pool) for group in deployment.spec.groups if group.pool)
     if ports.delegation is None or not any(pool and pool.token_wanted() for pool in pools):
-        return
+        return False
     try:
         ports.delegation.exchange(deployment.owner, bearer)
     except (GrantEnded, GrantRefused, SomebodyElse, PortError, StoreUnavailable) as error:
         log.warning("no login of %s was got by exchange: %s", deployment.owner, error)
+        return False
+    return True
 
 
 def why_unjoinable(ports: Ports, deployment: Deployment, name: PoolName) -> Reason | None:

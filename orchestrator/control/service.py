@@ -267,8 +267,8 @@ class Orchestrator:
 
     def get_login(self, deployment: Deployment, bearer: str) -> None:
         """See to it that the deployment can act for its owner, whose access token is ``bearer``."""
-        joining.get_login(self._ports, deployment, bearer)
-        self._wake(deployment.id)
+        if joining.get_login(self._ports, deployment, bearer):
+            self._wake(deployment.id)
 
     def drain(self, id: DeploymentId, name: NodeName, *, actor: str, correlation: str) -> Node:
         """Ask a node to leave when its jobs have ended; another takes its place where its group
