@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import yaml
 
+from testbed.ports import free_port
+
 
 class Server:
     def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         config = directory / "vacuo.yaml"
         settings = {
             "data_directory": str(directory / "data"),

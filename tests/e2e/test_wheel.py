@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -22,6 +21,7 @@ import pytest
 
 from orchestrator import data
 from orchestrator.cli import exitcodes
+from testbed.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 100.0
@@ -102,9 +102,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     assert made.returncode == 0, made.stderr
     home = place / "home"
     home.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     found = Installed(wheel, environment / "bin", home, port)
     found.configuration.write_text(CONFIGURATION.format(home=home, port=port))
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 from orchestrator.cli import exitcodes
+from testbed.ports import free_port
 
 PATIENCE = 100.0
 CONFIGURATION = """\
@@ -90,9 +90,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     configuration = tmp_path / "server.yaml"
     configuration.write_text(CONFIGURATION.format(data=tmp_path / "data", port=port))
     made = Desk(tmp_path, f"http://127.0.0.1:{port}", configuration)

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import pytest
 from test_command_line import CONFIGURATION, PATIENCE, Desk
 
 from orchestrator.store.repository import Repository
+from testbed.ports import free_port
 
 PASSWORD, NESTED, CLOUD = "marked-password-äö", "marked-nested-secret", "marked-cloud-secret"
 MASTER = base64.b64encode(b"marked master key, 32 bytes long").decode()
@@ -88,9 +88,7 @@ def desk(tmp_path: Path) -> Iterator[Marked]:
 @contextmanager
 def served(tmp_path: Path, text: str) -> Iterator[Marked]:
     """A real server, whose configuration is ``text``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     (tmp_path / "tmp").mkdir()
     configuration = tmp_path / "server.yaml"
     configuration.write_text(text.format(data=tmp_path / "data", port=port))
