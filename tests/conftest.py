@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             usual, max_examples=usual.max_examples * times, derandomize=False, print_blob=True
         )
     for item in properties:
-        item.add_marker(pytest.mark.timeout(0))
+        item.add_marker(pytest.mark.timeout(0), append=False)  # before one of its own
 
 
 def _function(item: pytest.Item) -> Any:
