@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import uuid
@@ -65,6 +66,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     try:
         yield Shelf(directory, build(directory))
     finally:
+        shutil.rmtree(directory)  # hundreds of MB, which pytest would keep for three runs
         for network in connect(find_engine()).networks.list(names=[f"vacuo-{SITE}"]):
             with contextlib.suppress(docker.errors.APIError):  # somebody else builds, too
                 network.remove()

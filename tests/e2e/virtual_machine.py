@@ -94,6 +94,7 @@ class VirtualMachine:
         self._process.kill()
         self._process.wait()
         self._log.close()
+        (self._directory / "disk.qcow2").unlink()
 
     def _why(self, what: str, died: int | None, seconds: float) -> str:
         end = "\n".join(self.console().splitlines()[-30:])
