@@ -17,6 +17,9 @@ from orchestrator.model import (
 )
 from orchestrator.reasons import Reason
 
+# Where the role htcondor_execute puts it; the startd looks there each time it has to show it.
+TOKEN_FILE = "/etc/vacuo/htcondor_execute/secrets/tokens.d/vacuo"  # noqa: S105 - a path
+
 
 @dataclass(frozen=True)
 class JoinCredential:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from orchestrator.batch import ads, idtokens
-from orchestrator.batch.base import JoinCredential
+from orchestrator.batch.base import TOKEN_FILE, JoinCredential
 from orchestrator.batch.child import ChildProcess
 from orchestrator.batch.given import GivenToken
 from orchestrator.batch.owners import owners_token, token_wanted
@@ -40,8 +40,6 @@ from orchestrator.reasons import Reason, reason
 from orchestrator.settings import Pool
 
 JOIN_SCOPES = ("ADVERTISE_STARTD", "ADVERTISE_MASTER", "READ")
-# Where the role htcondor_execute puts it; the startd looks there each time it has to show it.
-TOKEN_FILE = "/etc/vacuo/htcondor_execute/secrets/tokens.d/vacuo"  # noqa: S105 - a path
 DRAIN_TOKEN_SECONDS = 300
 CALL_SECONDS = 20.0
 _CHILD = "orchestrator.batch.htcondor_child"

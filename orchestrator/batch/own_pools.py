@@ -42,12 +42,14 @@ class OwnPools:
         return base64.b64encode(self._key_file(deployment, pool)).decode()
 
     def worker_token(
-        self, deployment: DeploymentId, pool: str, trust_domain: str, node: NodeName
+        self,
+        deployment: DeploymentId,
+        pool: str,
+        trust_domain: str,
+        node: NodeName,
+        lifetime_seconds: int,
     ) -> str:
-        """An IDTOKEN with which ``node``, and no other, may join the pool and read; no more.
-
-        It has no end of its own: its key is on hosts of the deployment alone and goes with them.
-        """
+        """An IDTOKEN with which ``node``, and no other, may join the pool and read; no more."""
         return idtokens.mint(
             idtokens.token_key(self._key_file(deployment, pool), _KEY_NAME),
             _KEY_NAME,
@@ -55,7 +57,7 @@ class OwnPools:
             identity=f"{node}@nodes.{trust_domain}",
             scopes=WORKER_SCOPES,
             issued_at=time.time(),
-            lifetime_seconds=None,
+            lifetime_seconds=lifetime_seconds,
         )
 
     def _key_file(self, deployment: DeploymentId, pool: str) -> bytes:

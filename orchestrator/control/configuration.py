@@ -13,10 +13,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.configure.base import HostToConfigure, RoleCall, SecretFile, TaskStatus
+from orchestrator.configure.base import HostToConfigure, RoleCall, TaskStatus
 from orchestrator.control.concealing import Scalar, unsealed
 from orchestrator.control.granting import granted
-from orchestrator.control.joining import join_credential, pool_of
+from orchestrator.control.joining import join_credential, next_credential, pool_of
 from orchestrator.control.ports import Ports
 from orchestrator.control.pulling import Pulling
 from orchestrator.control.tell import tell
@@ -114,12 +114,10 @@ class Configuration:
         """Whether the node of the action carries it out by itself."""
         return isinstance(action, RenewCredential) and self.pulling.does(nodes[action.node])
 
-    def renew_credential(self, deployment: Deployment, node: Node) -> None:
+    def renew_credential(self, deployment: Deployment, nodes: Sequence[Node], node: Node) -> None:
         """Put a fresh credential on the node, whose services find it there by themselves."""
-        pool = pool_of(self._ports, node.pool)
-        credential = join_credential(self._ports, deployment, pool, node.name)
+        file = next_credential(self._ports, deployment, nodes, node)
         host = HostToConfigure(node.name, node.address or "", self._known_host_keys(node), ())
-        file = SecretFile(credential.file, f"{credential.token}\n")
         self._ports.configurator.put_secret(host, file)
 
     def _run(

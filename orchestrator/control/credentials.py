@@ -6,25 +6,23 @@ the collector starts anew; then the host could not come back, and its jobs would
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from orchestrator.control.planning import Pass
+from orchestrator.control.values import WORKER_CREDENTIAL, attributes_in
 from orchestrator.model import (
     Attribute,
-    Concat,
-    Join,
     Node,
     NodeGroup,
     NodeState,
     OutcomeKind,
     RenewCredential,
-    Token,
 )
 from orchestrator.reasons import reason
 
 JOIN_CREDENTIAL = "join_credential"
+# How long a host's credential for a pool of its own deployment is good, in seconds.
+OWN_POOL_SECONDS = 3600
 IN_POOL = frozenset({NodeState.JOINING, NodeState.JOINED, NodeState.DRAINING})
 RETRY_SECONDS = 30.0
 # A host that fetches it by itself asks twice a minute, unless a run of its own goes on.
@@ -34,28 +32,15 @@ AT_ONCE = 16
 
 
 def is_given_one(group: NodeGroup) -> bool:
-    """Whether the hosts of ``group`` are configured with a credential for its pool."""
-    values = (value for service in group.services for value in service.variables.values())
-    return group.pool is not None and any(_names_it(value) for value in values)
+    """Whether the hosts of ``group`` are configured with a credential for a pool: the group's, or
+    one that the deployment makes for itself."""
+    name = JOIN_CREDENTIAL if group.pool else WORKER_CREDENTIAL
+    return _source(group, name) is not None
 
 
-def _names_it(value: Any) -> bool:
-    match value:
-        case Attribute():
-            return JOIN_CREDENTIAL in value.path
-        case Concat():
-            return _any(value.parts)
-        case Token() | Join():
-            return _names_it(value.value)
-        case dict():
-            return _any(value.values())
-        case list() | tuple():
-            return _any(value)
-    return False
-
-
-def _any(values: Iterable[Any]) -> bool:
-    return any(_names_it(value) for value in values)
+def _source(group: NodeGroup, name: str) -> Attribute | None:
+    variables = (service.variables for service in group.services)
+    return next((found for found in attributes_in(list(variables)) if name in found.path), None)
 
 
 def renew_credentials(work: Pass) -> None:
@@ -66,7 +51,7 @@ def renew_credentials(work: Pass) -> None:
             continue
         if node.pool in work.seen.unjoinable:
             continue  # it has what it has; why there is no other is told for the pool
-        lifetime = work.seen.credential_seconds.get(node.pool) if node.pool else None
+        lifetime = work.seen.credential_seconds.get(node.pool) if node.pool else OWN_POOL_SECONDS
         if not lifetime or not (node.credential_at or is_given_one(work.group_of(node))):
             continue
         node = work.after[node.name] = _settled(work, node, lifetime)
@@ -95,8 +80,9 @@ def _settled(work: Pass, node: Node, lifetime: float) -> Node:
 
 
 def _complain(work: Pass, node: Node, why: str) -> None:
-    text = reason("credential-renewal-failed", node=node.name, pool=node.pool, why=why)
-    work.reasons.append(text)
+    source = _source(work.group_of(node), WORKER_CREDENTIAL)
+    pool = node.pool or (source.template if source else node.group)
+    work.reasons.append(reason("credential-renewal-failed", node=node.name, pool=pool, why=why))
 
 
 def _is_due(work: Pass, node: Node, lifetime: float) -> bool:

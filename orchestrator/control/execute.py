@@ -106,7 +106,7 @@ class Executor:
                 if pool:
                     self._ports.pools[pool].drain(deployment.id, name)
             case RenewCredential(name):
-                self._configuration.renew_credential(deployment, nodes[name])
+                self._configuration.renew_credential(deployment, [*nodes.values()], nodes[name])
             case Reschedule(pool):
                 self._ports.pools[pool].reschedule()
             case RevokeCredentials(pool):

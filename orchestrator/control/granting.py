@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.batch.own_pools import OwnPools
-from orchestrator.control.values import POOL_SECRETS, Scope, attributes_in, resolve
+from orchestrator.control.credentials import OWN_POOL_SECONDS
+from orchestrator.control.values import (
+    POOL_SECRETS,
+    WORKER_CREDENTIAL,
+    Scope,
+    attributes_in,
+    resolve,
+)
 from orchestrator.errors import Terminal
 from orchestrator.model import Deployment, DeploymentSpec, Node, Service
 
@@ -37,8 +44,22 @@ def granted(
             given[pool, attribute] = pools.signing_key(deployment.id, pool)
         else:
             domain = _trust_domain(spec, nodes, pool)
-            given[pool, attribute] = pools.worker_token(deployment.id, pool, domain, node.name)
+            given[pool, attribute] = pools.worker_token(
+                deployment.id, pool, domain, node.name, OWN_POOL_SECONDS
+            )
     return given
+
+
+def worker_token(
+    pools: OwnPools | None, deployment: Deployment, nodes: Sequence[Node], node: Node
+) -> str:
+    """A fresh token with which ``node`` joins the pool that its deployment makes; raises what
+    :func:`granted` does."""
+    given = granted(pools, deployment, nodes, node)
+    tokens = [token for (_, attribute), token in given.items() if attribute == WORKER_CREDENTIAL]
+    if not tokens:
+        raise Terminal(f"Node {node.name} joins no pool.")
+    return tokens[0]
 
 
 def _trust_domain(spec: DeploymentSpec, nodes: Sequence[Node], pool: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
-from orchestrator.batch.base import BatchPool, JoinCredential
+from orchestrator.batch.base import TOKEN_FILE, BatchPool, JoinCredential
+from orchestrator.configure.base import SecretFile
+from orchestrator.control.granting import worker_token
 from orchestrator.control.ports import Ports
 from orchestrator.errors import LoginUnusable, PortError, Retryable, StoreUnavailable, Terminal
 from orchestrator.identity.delegation import SomebodyElse
 from orchestrator.identity.token_endpoint import GrantEnded, GrantRefused
-from orchestrator.model import Deployment, NodeName, PoolName
+from orchestrator.model import Deployment, Node, NodeName, PoolName
 from orchestrator.reasons import Reason, reason
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,19 @@ def join_credential(
     except StoreUnavailable as error:
         raise Retryable(str(error), error.after) from None
     return pool.join_credential(deployment.id, node, token)
+
+
+def next_credential(
+    ports: Ports, deployment: Deployment, nodes: Sequence[Node], node: Node
+) -> SecretFile:
+    """What takes the place of the credential with which ``node`` joined, and where it belongs;
+    raises what :func:`join_credential` and :func:`~orchestrator.control.granting.granted` do."""
+    if node.pool:
+        pool = pool_of(ports, node.pool)
+        credential = join_credential(ports, deployment, pool, node.name)
+        return SecretFile(credential.file, f"{credential.token}\n")
+    token = worker_token(ports.own_pools, deployment, nodes, node)
+    return SecretFile(TOKEN_FILE, f"{token}\n")
 
 
 def get_login(ports: Ports, deployment: Deployment, bearer: str) -> bool:

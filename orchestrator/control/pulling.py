@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.configure.base import HostToConfigure, PullOrder, TaskEvent, TaskStatus
-from orchestrator.control.joining import join_credential
+from orchestrator.control.joining import next_credential
 from orchestrator.control.ports import Ports
 from orchestrator.control.tell import tell
 from orchestrator.control.told import event_of
@@ -165,7 +165,8 @@ class Pulling:
             return NotYet(reason("pull-nothing", node=who.node), LATER_SECONDS)
         run = self._repository.offered(who, self._clock())
         if run is None:
-            return replace(_nothing_to_do(node), credential=self._renewal(deployment, who, node))
+            renewal = self._renewal(deployment, nodes, node)
+            return replace(_nothing_to_do(node), credential=renewal)
         try:
             host = self._host_of(deployment, nodes, node, ())
             bundle = self._ports.configurator.bundle(host)
@@ -181,18 +182,18 @@ class Pulling:
         archive = base64.b64encode(bundle.archive).decode()
         return HandedOut(run.intent, reporter, archive, bundle.sha256, site.run_seconds)
 
-    def _renewal(self, deployment: Deployment, who: Enrolled, node: Node) -> Renewed | None:
+    def _renewal(self, deployment: Deployment, nodes: Sequence[Node], node: Node) -> Renewed | None:
         """The credential that was decided for the node, made now and kept nowhere."""
+        who = Enrolled(deployment.id, node.name)
         intent = self._repository.open_renewal(who)
-        pool = self._ports.pools.get(node.pool) if node.pool else None
-        if intent is None or pool is None:
+        if intent is None:
             return None
         try:
-            credential = join_credential(self._ports, deployment, pool, who.node)
-        except PortError as error:
+            file = next_credential(self._ports, deployment, nodes, node)
+        except (PortError, Unresolved) as error:
             self._settle(who, intent, Outcome(OutcomeKind.FAILED, str(error)))
             return None
-        return Renewed(intent, credential.file, f"{credential.token}\n")
+        return Renewed(intent, file.path, file.content)
 
     def took_credential(self, who: Enrolled, id: IntentId) -> bool:
         """The node has put its new credential where it belongs; False for one that is not due."""

@@ -31,7 +31,8 @@ from orchestrator.model import (
     Value,
 )
 
-POOL_SECRETS = frozenset({"signing_key", "worker_credential"})
+WORKER_CREDENTIAL = "worker_credential"
+POOL_SECRETS = frozenset({"signing_key", WORKER_CREDENTIAL})
 SECRET_ATTRIBUTES = frozenset({"join_credential", "administrator_key"}) | POOL_SECRETS
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
+from orchestrator.batch.own_pools import OwnPools
 from orchestrator.batch.simulated import SimulatedPool
 from orchestrator.configure.simulated import SimulatedConfigurator
 from orchestrator.control.configuration import Configuration
@@ -117,6 +118,7 @@ class Story:
     """One deployment, its world, and a server that can be killed and started again."""
 
     pull: Mapping[SiteName, PullSite] = {}  # the sites whose hosts configure themselves
+    own_pools: OwnPools | None = None  # the keys of pools that deployments make
 
     def __init__(
         self,
@@ -162,7 +164,7 @@ class Story:
         pool = Pool(name=POOL, batch="simulated", collector="pool.example:9618")
         batch: Any = _Crashing(SimulatedPool(pool, self.world), self)
         configurator = SimulatedConfigurator(self.world, sleep=lambda _: None)
-        ports = Ports(providers, {POOL: batch}, configurator, self.pull)
+        ports = Ports(providers, {POOL: batch}, configurator, self.pull, own_pools=self.own_pools)
         holder = f"process-{self._processes}"
         at_once = _AtOnce()
         configuration = Configuration(ports, store, lambda _: None, self._clock, at_once)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import jwt
 import pytest
 from story import POOL, SITE, WORKER, Crash, Story, workers
 from test_self_configuration_faults import PullStory
 
+from orchestrator.batch.own_pools import OwnPools
 from orchestrator.model import (
     Attribute,
     DeploymentStatus,
+    GroupName,
     NodeGroup,
     NodeState,
     RenewCredential,
+    Requirements,
+    Service,
 )
 
 HOUR = 3600.0
@@ -138,4 +144,70 @@ def test_a_host_that_never_asks_for_its_credential_is_told_of(tmp_path: Path) ->
     assert "credential-renewal-failed" in story.codes()
     assert story.joined() == 1
     pass_hours(story, 2.1)
+    assert "credential-renewal-failed" not in story.codes()
+
+
+# --- pools that deployments make for themselves ---------------------------------------------------
+
+
+def own_pool() -> tuple[NodeGroup, NodeGroup]:
+    """A central manager, and a worker that joins it."""
+    pool, execute = "vacuo.nodes.HTCondor.Pool", "vacuo.nodes.HTCondor.Execute"
+    domain = {"htcondor_pool_trust_domain": "batch.test"}
+    token = {"htcondor_execute_token": Attribute("pool", ("worker_credential",))}
+    return (
+        NodeGroup(
+            GroupName("manager"),
+            Requirements(),
+            services=(Service("pool", pool, "vacuo.site.htcondor_pool", domain),),
+        ),
+        NodeGroup(
+            WORKER,
+            Requirements(),
+            services=(Service("execute", execute, "vacuo.site.htcondor_execute", token),),
+        ),
+    )
+
+
+class OwnPoolStory(Story):
+    """Keeps what is put on hosts, and the keys of the pool that the deployment makes."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.own_pools = OwnPools(directory / "data")
+        super().__init__(directory, *own_pool())
+        self.given: list[str] = []
+        monkeypatch.setattr(time, "time", lambda: self.now)
+        monkeypatch.setattr(self.world, "take_credential", self._take)
+
+    def _take(self, host: object, token: str) -> None:
+        if token.startswith("eyJ"):  # of all that a host is told, the tokens
+            self.given.append(token.strip())
+
+    def ends(self) -> list[float]:
+        claims = (jwt.decode(t, options={"verify_signature": False}) for t in self.given)
+        return [found["exp"] for found in claims]
+
+
+def test_a_worker_of_a_pool_of_its_deployment_always_has_a_token_that_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = OwnPoolStory(tmp_path, monkeypatch)
+    story.until(lambda: story.deployment.status is DeploymentStatus.CREATE_COMPLETE)
+    for _ in range(5 * 60):
+        story.tick(60.0)
+        assert story.ends()[-1] > story.now
+    assert 10 <= len(story.given) <= 11  # at first, and every half hour; for the worker alone
+
+
+def test_a_worker_of_its_own_pool_that_cannot_be_reached_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = OwnPoolStory(tmp_path, monkeypatch)
+    story.until(lambda: story.deployment.status is DeploymentStatus.CREATE_COMPLETE)
+    story.world.faults.hosts_unreachable = True
+    pass_hours(story, 0.7)
+    assert "credential-renewal-failed" in story.codes()
+    assert any("for pool pool" in found.sentence for found in story.deployment.reasons)
+    story.world.faults.hosts_unreachable = False
+    pass_hours(story, 0.05, 10.0)
     assert "credential-renewal-failed" not in story.codes()

@@ -108,7 +108,11 @@ def nodes(draw: st.DrawFn) -> list[Node]:
             failed_refreshes=draw(st.sampled_from([0, 3])),
             uses=draw(st.sampled_from([(), ("192.0.2.1",), ("192.0.2.9",)])),
             flavour=draw(st.sampled_from(["any", "another"])),
-            credential_at=NOW - draw(st.sampled_from([0, 100, 2000, 4000])),
+            credential_at=(
+                NOW - draw(st.sampled_from([0, 100, 2000, 4000]))
+                if name.startswith("worker")
+                else 0.0
+            ),
             renewal_at=draw(st.sampled_from([0.0, NOW - 5, NOW - 400])),
         )
         for name in draw(st.lists(st.sampled_from(NAMES), unique=True))

@@ -73,11 +73,11 @@ def test_only_the_servers_account_may_read_the_secret_of_own_pools(tmp_path: Pat
 
 def test_a_workers_token_lets_one_node_join_one_pool_and_no_more(tmp_path: Path) -> None:
     pools = OwnPools(tmp_path)
-    token = pools.worker_token(ONE, "pool", "batch.test", NODE)
+    token = pools.worker_token(ONE, "pool", "batch.test", NODE, 3600)
     found = claims(token, key_file(pools))
     assert (found["iss"], found["sub"]) == ("batch.test", "worker-1@nodes.batch.test")
     assert found["scope"] == " ".join(f"condor:/{scope}" for scope in WORKER_SCOPES)
-    assert "exp" not in found
+    assert found["exp"] == found["iat"] + 3600
     with pytest.raises(jwt.InvalidSignatureError):
         claims(token, key_file(pools, OTHER))
 
