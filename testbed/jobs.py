@@ -135,7 +135,7 @@ class Submitter:
         """
         return self._wait(cluster, seconds, lambda job: job.done)
 
-    def wait_until_running(self, cluster: int, seconds: float = 120.0) -> list[Job]:
+    def wait_until_running(self, cluster: int, seconds: float = 300.0) -> list[Job]:
         """The cluster's jobs once every one has started."""
         return self._wait(cluster, seconds, lambda job: job.status in (RUNNING, COMPLETED))
 

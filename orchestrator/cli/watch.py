@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,7 +74,8 @@ def wait(session: Session, waiting: Waiting) -> Json:
     Ends the command with its own exit code where the person leaves or the time is over.
     """
     try:
-        return _wait(session, waiting)
+        with interruptible() as interrupted:
+            return _wait(session, waiting, interrupted)
     except KeyboardInterrupt:
         session.say(
             f"Detached: the work goes on at the server. To see it again, run: {waiting.resume}"
@@ -81,7 +83,26 @@ def wait(session: Session, waiting: Waiting) -> Json:
         raise typer.Exit(exitcodes.DETACHED) from None
 
 
-def _wait(session: Session, waiting: Waiting) -> Json:
+@contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """Remember Ctrl-C: Python drops the exception where it comes in the middle of a destructor."""
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait(session: Session, waiting: Waiting, interrupted: threading.Event) -> Json:
     feed = _Feed(session, waiting.uuid, waiting.since)
     feed.start()
     began = time.monotonic()
@@ -93,6 +114,8 @@ def _wait(session: Session, waiting: Waiting) -> Json:
         )
     with live:
         while True:
+            if interrupted.is_set():
+                raise KeyboardInterrupt
             watcher.look(_drained(feed.arrived))
             if watcher.deployment is not None and waiting.finished(watcher.deployment):
                 break

@@ -27,6 +27,7 @@ from cli_server import (
 )
 
 from orchestrator.cli import exitcodes
+from orchestrator.cli.watch import interruptible
 from orchestrator.cli.view import changes, view
 
 PATH = f"/deployments/{ID}"
@@ -199,6 +200,20 @@ def test_ctrl_c_detaches_and_says_how_to_resume(server: Recorded, template: str)
     )
     assert "Traceback" not in errors
     assert server.requests("DELETE", PATH) == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_in_the_middle_of_a_destructor_is_not_forgotten() -> None:
+    class Destroyed:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(PATIENCE)
+
+    before = signal.getsignal(signal.SIGINT)
+    with interruptible() as interrupted:
+        Destroyed()  # Python tells of the exception and goes on
+        assert interrupted.is_set()
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_terminal_sees_a_tree_of_deployment_group_and_node(

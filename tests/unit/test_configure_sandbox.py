@@ -265,6 +265,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             Path(path).unlink(missing_ok=True)
 
 
+def _way_to_python(name: str) -> list[str]:
+    """All that may be seen of a directory that this Python is in: the way to it."""
+    directory = Path(name.removeprefix("read "))
+    homes = {Path(sys.prefix), Path(sys.base_prefix)}
+    return sorted({p.relative_to(directory).parts[0] for p in homes if directory in p.parents})
+
+
 def ways() -> list[int]:
     """The strictest way, and the one of a server that is not root."""
     return [0, 2] if os.geteuid() == 0 else [0]
@@ -283,7 +290,7 @@ def test_code_that_runs_on_the_controller_gets_at_nothing(
     had = {
         name: got
         for name, got in report["tries"].items()
-        if not failed(got) and not name.startswith(own)
+        if not failed(got) and not name.startswith(own) and got != _way_to_python(name)
     }
     assert had == {}
     assert SECRET not in json.dumps(report)
