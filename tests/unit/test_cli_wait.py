@@ -27,8 +27,8 @@ from cli_server import (
 )
 
 from orchestrator.cli import exitcodes
-from orchestrator.cli.watch import interruptible
 from orchestrator.cli.view import changes, view
+from orchestrator.cli.watch import interruptible
 
 PATH = f"/deployments/{ID}"
 PATIENCE = 60.0
