@@ -9,12 +9,12 @@ import time
 from flask import Blueprint, Response
 
 from orchestrator.api import logins, models, present
-from orchestrator.api.requests import caller, correlation, orchestrator, standing
+from orchestrator.api.requests import audit, caller, orchestrator, standing
 from orchestrator.api.specification import operation
 from orchestrator.errors import NotFound, UserError
 from orchestrator.identity.cloud_credentials import check
 from orchestrator.identity.policy import Access, share
-from orchestrator.model import Event, EventKind, SecretEntry, SecretPlace
+from orchestrator.model import SecretEntry, SecretPlace
 
 blueprint = Blueprint("credentials", __name__)
 
@@ -56,7 +56,7 @@ def put_credential(
     place = _place(name, json.user_group)
     content = text.dumps(check(json.kind, json.secrets), sort_keys=True).encode()
     entry = orchestrator().secrets.put(place, content, json.kind, time.time())
-    _audit(place, "was put")
+    audit(caller().principal, f"{_told(place)} was put")
     return _shown(entry)
 
 
@@ -73,8 +73,12 @@ def delete_credential(name: str, query: models.GroupQuery) -> tuple[Response, in
     place = _place(name, query.user_group)
     if not orchestrator().secrets.delete(place):
         raise NotFound("There is no credential of this name.", "vacuo credentials list")
-    _audit(place, "was removed")
+    audit(caller().principal, f"{_told(place)} was removed")
     return Response(), 204
+
+
+def _told(place: SecretPlace) -> str:
+    return f"{place.name} of {place.group}" if place.group else place.name
 
 
 def _place(name: str, group: str | None) -> SecretPlace:
@@ -94,17 +98,3 @@ def _shown(entry: SecretEntry) -> models.Credential:
         creation_time=present.time(entry.created_at),
         last_use=None if entry.used_at is None else present.time(entry.used_at),
     )
-
-
-def _audit(place: SecretPlace, what: str) -> None:
-    of = f" of {place.group}" if place.group else ""
-    event = Event(
-        time.time(),
-        EventKind.AUDIT,
-        None,
-        f"{place.name}{of} {what}",
-        phase="allowed",
-        actor=str(caller().principal),
-        correlation=correlation(),
-    )
-    orchestrator().repository.append([event])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from flask import Blueprint, Response, request
 
 from orchestrator.api import models, present
-from orchestrator.api.requests import caller, correlation, orchestrator
+from orchestrator.api.requests import audit, caller, orchestrator
 from orchestrator.api.specification import operation
 from orchestrator.errors import (
     Forbidden,
@@ -19,7 +17,7 @@ from orchestrator.identity.delegation import Delegation, SomebodyElse
 from orchestrator.identity.endpoints import is_safe_url
 from orchestrator.identity.policy import Access
 from orchestrator.identity.token_endpoint import GrantEnded, GrantRefused, is_token
-from orchestrator.model import Deployment, Event, EventKind, KeptLogin
+from orchestrator.model import Deployment, KeptLogin
 
 blueprint = Blueprint("logins", __name__)
 
@@ -55,7 +53,7 @@ def put_delegation(json: models.LoginBody, query: models.NoQuery) -> models.Kept
             "issuer-unreachable",
             503,
         ) from None
-    _audit("a login was put")
+    audit(me, "a login was put")
     return _shown(login)
 
 
@@ -64,7 +62,7 @@ def delete_delegation(query: models.NoQuery) -> tuple[Response, int]:
     """Forget the caller's login, if there is one, here and at the issuer."""
     keeper = orchestrator().delegation
     if keeper is not None and keeper.forget(caller().principal):
-        _audit("a login was removed")
+        audit(caller().principal, "a login was removed")
     return Response(), 204
 
 
@@ -118,16 +116,3 @@ def _shown(login: KeptLogin) -> models.KeptLogin:
         last_renewal=present.time(login.renewed_at),
         ends_at=None if login.ends_at is None else present.time(login.ends_at),
     )
-
-
-def _audit(what: str) -> None:
-    event = Event(
-        time.time(),
-        EventKind.AUDIT,
-        None,
-        what,
-        phase="allowed",
-        actor=str(caller().principal),
-        correlation=correlation(),
-    )
-    orchestrator().repository.append([event])

@@ -21,7 +21,7 @@ from orchestrator.api.browser import (
     refuse_other_pages,
     session,
 )
-from orchestrator.api.requests import correlation, orchestrator
+from orchestrator.api.requests import audit
 from orchestrator.api.specification import operation
 from orchestrator.errors import UserError
 from orchestrator.identity.pages import PAGE_HEADERS
@@ -29,7 +29,6 @@ from orchestrator.identity.policy import Access
 from orchestrator.identity.rate import TooManyRequests
 from orchestrator.identity.web_login import LOGIN_SECONDS
 from orchestrator.identity.web_sessions import Session, SessionEnded
-from orchestrator.model import Event, EventKind, Principal
 from orchestrator.outbound import is_loopback
 
 blueprint = Blueprint("pages", __name__)
@@ -120,7 +119,7 @@ def login_callback(query: models.CallbackQuery) -> Response:
     caller, next = here.login.finish(sealed, dict(request.args.lists()))
     _end_earlier_session()
     made = here.sessions.begin(caller)
-    _audit(caller.principal, "signed in with a browser")
+    audit(caller.principal, "signed in with a browser")
     answer = _to(next)
     keep(answer, here.session_cookie, made, caller.expires_at - time.time())
     drop(answer, here.login_cookie)
@@ -145,7 +144,7 @@ def logout() -> Response:
         request.max_content_length = _MAXIMUM_FORM
         check_csrf(found, request.headers.get("X-CSRF-Token") or request.form.get("csrf"))
         browsers().sessions.end(cookie(browsers().session_cookie) or "")
-        _audit(found.caller.principal, "signed out")
+        audit(found.caller.principal, "signed out")
     answer = _to(HOME)
     drop(answer, browsers().session_cookie)
     return answer
@@ -227,16 +226,3 @@ def _end_earlier_session() -> None:
 
 def _not_too_often() -> None:
     browsers().pace.take(request.remote_addr, browsers().per_minute)
-
-
-def _audit(who: Principal, what: str) -> None:
-    event = Event(
-        time.time(),
-        EventKind.AUDIT,
-        None,
-        what,
-        phase="allowed",
-        actor=str(who),
-        correlation=correlation(),
-    )
-    orchestrator().repository.append([event])

@@ -6,6 +6,7 @@ import json
 import re
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +25,7 @@ from orchestrator.identity.rate import Pace
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.identity.web import Browsers
-from orchestrator.model import Deployment
+from orchestrator.model import Deployment, Event, EventKind, Principal
 from orchestrator.settings import Issuer
 
 _EXTENSION = "vacuo"
@@ -74,6 +75,20 @@ def caller() -> Caller:
     """Who asks; only in views whose policy needs a token."""
     found: Caller = g.caller
     return found
+
+
+def audit(who: Principal, what: str) -> None:
+    """Record that ``who`` did ``what`` by the request at hand, which is about no deployment."""
+    event = Event(
+        time.time(),
+        EventKind.AUDIT,
+        None,
+        what,
+        phase="allowed",
+        actor=str(who),
+        correlation=correlation(),
+    )
+    orchestrator().repository.append([event])
 
 
 def standing() -> Standing:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, delete, exists, insert, not_, select
+from sqlalchemy import insert, select
 
-from orchestrator.model import DeploymentId, Event, NodeName, NodeState
+from orchestrator.model import DeploymentId, Event, NodeName
 from orchestrator.store import journal
 from orchestrator.store.database import Database
-from orchestrator.store.schema import drains, nodes
+from orchestrator.store.schema import drains
 
 
 class DrainRows:
@@ -42,13 +42,3 @@ class DrainRows:
         query = select(drains.c.node, drains.c.actor).where(drains.c.deployment == id)
         with self._database.read() as connection:
             return {NodeName(row.node): row.actor for row in connection.execute(query)}
-
-
-def prune(connection: Connection) -> None:
-    """Forget wishes about nodes that are gone."""
-    living = exists().where(
-        nodes.c.deployment == drains.c.deployment,
-        nodes.c.name == drains.c.node,
-        nodes.c.state != NodeState.GONE.value,
-    )
-    connection.execute(delete(drains).where(not_(living)))

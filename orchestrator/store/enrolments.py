@@ -19,7 +19,6 @@ from sqlalchemy import (
     delete,
     exists,
     insert,
-    not_,
     select,
     update,
 )
@@ -191,16 +190,6 @@ def count(connection: Connection, run: PullRun, reported: int) -> bool:
         .values(reported=reported)
     )
     return changed.rowcount == 1
-
-
-def prune(connection: Connection) -> None:
-    """Forget what nodes that are gone were given."""
-    there = exists().where(
-        nodes.c.deployment == enrolments.c.deployment,
-        nodes.c.name == enrolments.c.node,
-        nodes.c.state != NodeState.GONE.value,
-    )
-    connection.execute(delete(enrolments).where(not_(there)))
 
 
 def _wanted() -> ColumnElement[bool]:

@@ -18,7 +18,8 @@ from sqlalchemy import Connection, Row, Select, and_, exists, insert, not_, or_,
 from orchestrator.model import DeploymentId, Event, EventKind, NodeName, Sight
 from orchestrator.store import audit
 from orchestrator.store.deployments import seen_by
-from orchestrator.store.schema import counters, deployments, events, nodes
+from orchestrator.store.schema import counters, deployments, events
+from orchestrator.store.work import living
 
 _UNPRINTABLE = {0: "\N{REPLACEMENT CHARACTER}"}  # PostgreSQL stores no NUL
 
@@ -94,15 +95,10 @@ def _wanted(wanted: Filter, since: int) -> Select[Any]:
 def prune(connection: Connection, before: float) -> None:
     """Forget events from ``before``, except audits, what concerns a node that is there, and the
     changes of a deployment that is there."""
-    living_node = exists().where(
-        nodes.c.deployment == events.c.deployment,
-        nodes.c.name == events.c.node,
-        nodes.c.state != "GONE",
-    )
     living_deployment = exists().where(deployments.c.id == events.c.deployment)
     kept = or_(
         events.c.kind == EventKind.AUDIT.value,
-        living_node,
+        living(events.c.deployment, events.c.node),
         and_(events.c.kind == EventKind.DEPLOYMENT.value, living_deployment),
     )
     connection.execute(events.delete().where(events.c.at < before, not_(kept)))

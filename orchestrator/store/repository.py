@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import update
 
 from orchestrator.audits import Verification
-from orchestrator.store import deployments, drains, enrolments, journal, sessions, work
+from orchestrator.store import deployments, journal, sessions, work
 from orchestrator.store.database import open_database
 from orchestrator.store.deployments import Page
 from orchestrator.store.drains import DrainRows
@@ -84,7 +84,5 @@ class Repository(Wishes, Passes, Enrolling, Telling):
         with self._database.write() as connection:
             deployments.prune(connection, before)
             work.prune(connection, before)
-            enrolments.prune(connection)
-            drains.prune(connection)
             sessions.prune(connection, now)
             journal.prune(connection, before)

@@ -27,7 +27,7 @@ from orchestrator.model import (
 )
 from orchestrator.store import codec
 from orchestrator.store.leases import Lease
-from orchestrator.store.schema import intents, nodes, runs
+from orchestrator.store.schema import drains, enrolments, intents, nodes, runs
 
 _GONE = NodeState.GONE.value
 _RUNNING = RunState.RUNNING.value
@@ -162,7 +162,7 @@ def last_runs(
         select(runs, intents.c.holder)
         .join(last, and_(runs.c.node == last.c.node, runs.c.number == last.c.number))
         .join(intents, intents.c.id == runs.c.intent)
-        .where(_living(runs.c.deployment, runs.c.node))
+        .where(living(runs.c.deployment, runs.c.node))
     )
     found = {}
     for row in connection.execute(query):
@@ -190,7 +190,7 @@ def last_outcomes(
         .group_by(intents.c.node)
     )
     query = select(intents).where(
-        intents.c.number.in_(last), _living(intents.c.deployment, intents.c.node)
+        intents.c.number.in_(last), living(intents.c.deployment, intents.c.node)
     )
     found = {}
     for row in connection.execute(query):
@@ -219,20 +219,24 @@ def open_renewal(connection: Connection, id: DeploymentId, node: NodeName) -> In
 
 def prune(connection: Connection, before: float) -> None:
     """Forget nodes that went before ``before``, and intents decided before it, except the creation
-    and the configuration of nodes that are there."""
+    and the configuration of nodes that are there; and what nodes that are gone were given, or were
+    asked."""
     connection.execute(nodes.delete().where(nodes.c.state == _GONE, nodes.c.since < before))
     made_it = and_(
-        intents.c.kind == CreateInstance.__name__, _living(intents.c.deployment, intents.c.node)
+        intents.c.kind == CreateInstance.__name__, living(intents.c.deployment, intents.c.node)
     )
     configured_it = exists().where(
-        runs.c.intent == intents.c.id, _living(runs.c.deployment, runs.c.node)
+        runs.c.intent == intents.c.id, living(runs.c.deployment, runs.c.node)
     )
     connection.execute(
         intents.delete().where(intents.c.decided_at < before, not_(or_(made_it, configured_it)))
     )
+    for table in (enrolments, drains):
+        connection.execute(table.delete().where(not_(living(table.c.deployment, table.c.node))))
 
 
-def _living(deployment: Any, node: Any) -> Any:
+def living(deployment: Any, node: Any) -> Any:
+    """Whether the node that the two columns name is there, and not GONE."""
     return exists().where(
         nodes.c.deployment == deployment, nodes.c.name == node, nodes.c.state != _GONE
     )
