@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from flask import Blueprint, Response, current_app, jsonify
 
 from orchestrator import __version__
-from orchestrator.api import logins, models, present, problems
+from orchestrator.api import codes, logins, models, present
 from orchestrator.api.requests import orchestrator, services
 from orchestrator.api.specification import openapi, operation
 from orchestrator.control.health import Check
@@ -94,4 +94,4 @@ def get_openapi() -> Response:
 @operation(blueprint, "GET", "/docs/errors", Access.PUBLIC, answers={200: MARKDOWN})
 def get_errors() -> Response:
     """What the codes of errors mean."""
-    return Response(problems.errors_page(), content_type=MARKDOWN)
+    return Response(codes.errors_page(), content_type=MARKDOWN)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from api_world import ApiWorld
 
-from orchestrator.api import problems
+from orchestrator.api import codes, problems
 from orchestrator.identity.claims import Fault
 from orchestrator.identity.policy import Access, access_of, without_policy
 
@@ -148,9 +148,9 @@ def test_the_documentation_has_every_route(world):
 
 def test_the_documentation_has_every_code_of_an_error(world):
     table = re.search(r"^\| status \| codes \|$(.*?)^$", DOCUMENT, re.M | re.S)[1]
-    assert set(re.findall(r"`([a-z-]+)`", table)) == set(problems.CODES)
+    assert set(re.findall(r"`([a-z-]+)`", table)) == set(codes.CODES)
     page = world.client.get("/docs/errors").text
-    for name, code in problems.CODES.items():
+    for name, code in codes.CODES.items():
         assert f"## {name}\n" in page
         assert re.search(rf"^\| {code.status} \|.*`{name}`", table, re.M), name
 
@@ -161,7 +161,7 @@ def test_every_code_that_a_request_can_meet_is_in_the_registry():
     text = "".join(path.read_text() for path in sources)
     found = set(re.findall(r'\bcode="([a-z-]+)"', text)) | {fault.value for fault in Fault}
     assert "template-busy" in found
-    assert found - {"configuration-invalid"} <= set(problems.CODES)
+    assert found - {"configuration-invalid"} <= set(codes.CODES)
 
 
 def test_the_documentation_has_every_field(world):
