@@ -44,7 +44,7 @@ from orchestrator.identity.policy import Access, access_of, admit, allowed, stan
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator, Unauthenticated
 from orchestrator.identity.web import Browsers
-from orchestrator.model import Deployment, DeploymentId, Event, EventKind
+from orchestrator.model import Deployment, DeploymentId, Event
 from orchestrator.settings import Issuer, Settings
 
 log = logging.getLogger(__name__)
@@ -122,10 +122,8 @@ def _tells(orchestrator: Orchestrator) -> Callable[[str, bool], None]:
     """Makes an audit of what became of the access file."""
 
     def tell(what: str, failed: bool) -> None:
-        decision = "denied" if failed else "allowed"
-        event = Event(time.time(), EventKind.AUDIT, None, what, phase=decision, failed=failed)
         try:
-            orchestrator.repository.append([event])
+            orchestrator.repository.append([Event.audit(time.time(), "vacuo", what, denied=failed)])
         except StoreUnavailable as error:
             log.warning("a change of the access file could not be stored: %s", error)
 

@@ -10,13 +10,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from flask import Response, g, request
 
 from orchestrator.api.requests import correlation
 from orchestrator.errors import NotFound, StoreUnavailable
 from orchestrator.identity.claims import Caller
-from orchestrator.model import DeploymentId, Event, EventKind
+from orchestrator.model import DeploymentId, Event
 from orchestrator.store.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -53,18 +54,16 @@ class Refusals:
         who = str(asked.principal)
         if not self._is_new((who, what, given if there else "")):
             return
-        event = Event(
+        event = Event.audit(
             self._clock(),
-            EventKind.AUDIT,
-            DeploymentId(given) if there else None,
+            who,
             f"refused: {what}",
-            phase="denied",
-            failed=True,
-            actor=who,
+            DeploymentId(given) if there else None,
+            denied=True,
             correlation=correlation(),
-            code="forbidden" if status == 403 else "not-found",
         )
-        self._repository.append([event])
+        code = "forbidden" if status == 403 else "not-found"
+        self._repository.append([replace(event, code=code)])
 
     def _there(self, id: DeploymentId) -> bool:
         try:

@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import StoreUnavailable
-from orchestrator.model import Event, EventKind
+from orchestrator.model import Event
 from orchestrator.store.repository import Repository
 
 log = logging.getLogger(__name__)
@@ -77,15 +77,12 @@ def _counted(origin: str, code: str, tally: _Tally, now: float) -> Event:
     many = "a token" if tally.number == 1 else f"{tally.number} tokens"
     first, *others = sorted(tally.addresses)
     some = f" and {'at least ' * (len(others) + 1 == _ADDRESSES)}{len(others)} other addresses"
-    return Event(
+    event = Event.audit(
         now,
-        EventKind.AUDIT,
-        None,
+        "somebody unknown",
         f"refused: {many}, {origin}, in {now - tally.first_at:.0f} s, "
         f"from {first}{some if others else ''}",
-        phase="denied",
-        failed=True,
-        actor="somebody unknown",
+        denied=True,
         correlation=tally.correlation,
-        code=code,
     )
+    return replace(event, code=code)

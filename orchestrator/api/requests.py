@@ -25,7 +25,7 @@ from orchestrator.identity.rate import Pace
 from orchestrator.identity.signing import Signer
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.identity.web import Browsers
-from orchestrator.model import Deployment, Event, EventKind, Principal
+from orchestrator.model import Deployment, Event, Principal
 from orchestrator.settings import Issuer
 
 _EXTENSION = "vacuo"
@@ -79,15 +79,7 @@ def caller() -> Caller:
 
 def audit(who: Principal, what: str) -> None:
     """Record that ``who`` did ``what`` by the request at hand, which is about no deployment."""
-    event = Event(
-        time.time(),
-        EventKind.AUDIT,
-        None,
-        what,
-        phase="allowed",
-        actor=str(who),
-        correlation=correlation(),
-    )
+    event = Event.audit(time.time(), who, what, correlation=correlation())
     orchestrator().repository.append([event])
 
 

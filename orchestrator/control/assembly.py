@@ -23,7 +23,7 @@ from orchestrator.identity.secrets import EnvelopeSealer, SecretStore
 from orchestrator.identity.token_endpoint import TokenEndpoint
 from orchestrator.identity.tokens import TokenValidator
 from orchestrator.identity.vault import VaultSealer
-from orchestrator.model import Event, EventKind, PoolName, Principal, SiteName
+from orchestrator.model import Event, PoolName, Principal, SiteName
 from orchestrator.providers.base import Provider
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.simulated import SimulatedProvider
@@ -96,8 +96,7 @@ def delegation(
 
     def alarm(person: Principal, what: str) -> None:
         log.error("alarm: %s: %s", person, what)
-        event = Event(clock(), EventKind.AUDIT, None, what, phase="denied", actor=str(person))
-        repository.append([event])
+        repository.append([Event.audit(clock(), person, what, denied=True)])
 
     endpoints = (TokenEndpoint(issuer, clock, scopes=scopes) for issuer in issuers)
     return Delegation(repository.logins, secrets, endpoints, validator, alarm, now=clock)

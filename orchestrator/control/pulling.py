@@ -113,10 +113,8 @@ class Pulling:
         """What the node is given at its creation, with a fresh credential."""
         credential = secrets.token_urlsafe(32)
         now = self._clock()
-        event = _audit(
-            Enrolled(node.deployment, node.name), "a one-time credential was issued", now
-        )
         whose = Enrolled(node.deployment, node.name)
+        event = _audit(whose, "a one-time credential was issued", now)
         self._repository.issue(whose, _hash(credential), now + CREDENTIAL_SECONDS, event)
         url = self._ports.pull[node.site].url
         return self._ports.configurator.bootstrap(PullOrder(url, credential))
@@ -138,7 +136,7 @@ class Pulling:
             if taken:
                 return _audit(node, "enrolled", now)
             what = "its one-time credential was shown again, or too late, and refused"
-            return replace(_audit(node, what, now), failed=True, phase="denied")
+            return _audit(node, what, now, denied=True)
 
         found = self._repository.enrol(_hash(credential), secret_sha256, now, told)
         if found:
@@ -257,13 +255,7 @@ def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _audit(node: Enrolled, what: str, now: float) -> Event:
-    return Event(
-        now,
-        EventKind.AUDIT,
-        node.deployment,
-        f"node {node.node}: {what}",
-        node=NodeName(node.node),
-        phase="allowed",
-        actor=str(node.node),
-    )
+def _audit(node: Enrolled, what: str, now: float, *, denied: bool = False) -> Event:
+    told = f"node {node.node}: {what}"
+    event = Event.audit(now, node.node, told, node.deployment, denied=denied)
+    return replace(event, node=NodeName(node.node))

@@ -42,7 +42,6 @@ from orchestrator.model import (
     DeploymentSpec,
     DeploymentStatus,
     Event,
-    EventKind,
     GroupName,
     JobId,
     Node,
@@ -134,7 +133,9 @@ class Orchestrator:
         now = self._clock()
         wished = replace(self._wished(owner, submission, now), id=DeploymentId(str(uuid.uuid4())))
         deployment = self._sealed(wished, now)
-        event = _audit(deployment.id, owner, "created", submission.correlation, now)
+        event = Event.audit(
+            now, owner, "created", deployment.id, correlation=submission.correlation
+        )
         stored = self.repository.create(
             deployment,
             idempotency_key=submission.idempotency_key,
@@ -220,7 +221,7 @@ class Orchestrator:
             callback=submission.callback or current.callback,
             user_group=submission.user_group or current.user_group,
             updated_at=now,
-            events=[_audit(id, actor, "updated", submission.correlation, now)],
+            events=[Event.audit(now, actor, "updated", id, correlation=submission.correlation)],
         )
         self._wake(id)
         return changed
@@ -255,7 +256,7 @@ class Orchestrator:
             status_reason=None,
             forced=forced,
             updated_at=now,
-            events=[_audit(id, actor, word, correlation, now)],
+            events=[Event.audit(now, actor, word, id, correlation=correlation)],
         )
         self._wake(id)
         return changed
@@ -277,7 +278,8 @@ class Orchestrator:
         if node.state is NodeState.GONE:
             raise Conflict(f"Node {name} is gone already.", attempt=f"vacuo show {id}")
         now = self._clock()
-        event = replace(_audit(id, actor, "asked to leave", correlation, now), node=name)
+        event = Event.audit(now, actor, "asked to leave", id, correlation=correlation)
+        event = replace(event, node=name)
         if self.repository.drains.ask(id, name, actor, now, [event]):
             self._wake(id)
         return node
@@ -381,16 +383,4 @@ def patience(settings: Settings) -> Patience:
         drain_seconds=limits.drain_seconds,
         poll_seconds=limits.poll_seconds,
         nodes=limits.nodes_per_deployment,
-    )
-
-
-def _audit(id: DeploymentId, actor: object, message: str, correlation: str, now: float) -> Event:
-    return Event(
-        now,
-        EventKind.AUDIT,
-        id,
-        message,
-        phase="allowed",
-        actor=str(actor),
-        correlation=correlation,
     )

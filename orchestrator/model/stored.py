@@ -145,6 +145,29 @@ class Event:
     code: str = ""
     sequence: int = 0
 
+    @classmethod
+    def audit(
+        cls,
+        at: float,
+        actor: object,
+        message: str,
+        deployment: DeploymentId | None = None,
+        *,
+        denied: bool = False,
+        correlation: str = "",
+    ) -> Event:
+        """That ``actor`` did what the message says, or was kept from it."""
+        return cls(
+            at,
+            EventKind.AUDIT,
+            deployment,
+            message,
+            phase="denied" if denied else "allowed",
+            failed=denied,
+            actor=str(actor),
+            correlation=correlation,
+        )
+
 
 @dataclass(frozen=True)
 class Patience:
