@@ -1,4 +1,6 @@
-"""From a submitted job to its start, from zero machines.
+"""From a submitted job to its start, from zero machines, prepared and bare.
+
+The prepared image is the one that ``vacuo image build`` makes of the template.
 
 Reference: the floor.  The same startd container with the configuration that Vacuo gave its node,
 started by hand in the same pool at the moment of the submission, with no host, no Ansible and no
@@ -7,17 +9,18 @@ orchestrator in the way.
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench.figures import Figure
-from bench.world import DIRECTORY, deploy, say, started, until, world
+from bench.world import DIRECTORY, WORKERS, deploy, say, started, until, world
 from testbed.engine import ContainerRequest
 from testbed.jobs import JobRequest
-from testbed.main_job import MainJob
+from testbed.main_job import POOL, MainJob
 
 ROUNDS = 3
 GOAL_RATIO = 2.0
@@ -28,7 +31,7 @@ _START = 'install -d -o condor "$(condor_config_val EXECUTE)" && exec condor_mas
 
 
 def run() -> Sequence[Figure]:
-    with world() as job:
+    with world() as job, _prepared_image(job):
         deploy(job, "idle_time=10 s", "lifetime=1 h")
         copy = _copy_of_configuration(job)
         prepared = [_from_zero(job, f"prepared image {n + 1}") for n in range(ROUNDS)]
@@ -62,6 +65,20 @@ def run() -> Sequence[Figure]:
             bare <= GOAL_BARE_SECONDS,
         ),
     ]
+
+
+@contextlib.contextmanager
+def _prepared_image(job: MainJob) -> Iterator[None]:
+    """The image of the worker nodes, as an operator builds it."""
+    configuration = str(job.server.configuration_file)
+    words = ("image", "build", str(WORKERS), "--config", configuration, "-p", f"pool={POOL}")
+    built = job.server.json(*words)
+    (entry,) = built["images"]
+    say(f"prepared: {entry['image']}")
+    try:
+        yield
+    finally:
+        job.network.client.images.remove(entry["image"], force=True)
 
 
 def _from_zero(job: MainJob, what: str) -> float:

@@ -23,7 +23,7 @@ def test_a_built_image_is_in_the_plan_and_a_job_runs_on_a_host_of_it(main_job: M
     configuration = str(server.configuration_file)
     inputs = ("-p", f"pool={POOL}")
     built = server.json("image", "build", str(WORKERS), "--config", configuration, *inputs)
-    (entry,) = built["images"] if isinstance(built, dict) else built
+    (entry,) = built["images"]
     image = entry["image"]
     try:
         plan = ("--output", "json", "plan", str(WORKERS), *inputs)
