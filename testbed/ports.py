@@ -9,7 +9,7 @@ from itertools import count
 # Below those that Linux gives to whoever connects somewhere: nobody is given ours by chance between
 # our look and the start of the server.
 _FIRST, _LAST = 20_000, 32_000
-_numbers = count(os.getpid() * 37)
+_numbers = count(os.getpid() * 1009)
 
 
 def free_port() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from testbed.main_job import MainJob
-
-_ports = itertools.count(8441)
+from testbed.ports import free_port
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,7 +22,7 @@ def machine() -> None:
 @pytest.fixture
 def main_job(tmp_path: Path) -> Iterator[MainJob]:
     """A pool, an origin and a server of their own, started; everything is removed afterwards."""
-    job = MainJob(tmp_path, name=f"vacuo-e2e-{uuid.uuid4().hex[:6]}", port=next(_ports))
+    job = MainJob(tmp_path, name=f"vacuo-e2e-{uuid.uuid4().hex[:6]}", port=free_port())
     try:
         job.start(print)
         job.server.login()
@@ -40,7 +38,7 @@ def make_job(tmp_path: Path) -> Iterator[Callable[[], MainJob]]:
 
     def make() -> MainJob:
         name = f"vacuo-e2e-{uuid.uuid4().hex[:6]}"
-        made.append(MainJob(tmp_path / str(len(made)), name=name, port=next(_ports)))
+        made.append(MainJob(tmp_path / str(len(made)), name=name, port=free_port()))
         return made[-1]
 
     yield make

@@ -12,6 +12,7 @@ import pytest
 from orchestrator import data
 from orchestrator.providers.local import LocalProvider
 from orchestrator.settings import load
+from testbed.ports import free_port
 from testbed.server import VacuoServer
 
 TEMPLATE = data.directory("tosca-templates") / "batch-system.yaml"
@@ -38,7 +39,7 @@ PATIENCE_SECONDS = 240.0
 
 @pytest.mark.timeout(900)
 def test_jobs_of_both_access_points_run_on_the_worker_and_nothing_is_left(tmp_path: Path) -> None:
-    server = VacuoServer(tmp_path / "server", [], port=8467).start()
+    server = VacuoServer(tmp_path / "server", [], port=free_port()).start()
     try:
         server.login()
         made = server.json("up", str(TEMPLATE), "--wait", "--timeout", "600", *INPUTS)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import exitcodes
+from testbed.ports import free_port
 from testbed.server import VacuoServer
 
 TEMPLATE = """\
@@ -45,7 +46,7 @@ topology_template:
 def test_a_property_is_changed_in_place_and_a_number_by_another_host(tmp_path: Path) -> None:
     template = tmp_path / "squids.yaml"
     template.write_text(TEMPLATE)
-    server = VacuoServer(tmp_path / "server", [], port=8464).start()
+    server = VacuoServer(tmp_path / "server", [], port=free_port()).start()
     try:
         server.login()
         made = server.json("up", str(template), "--wait", "--timeout", "400")["deployment"]

@@ -17,6 +17,7 @@ from orchestrator.providers.container_engine import Engine, find_engine
 from orchestrator.store.repository import Repository
 from testbed.jobs import JobRequest
 from testbed.main_job import MainJob
+from testbed.ports import free_port
 from testbed.server import VACUO, VacuoServer
 
 WORKERS = ("idle_time=10 s", "lifetime=1 h", "workers_maximum=1")
@@ -138,11 +139,12 @@ def test_up_while_the_pool_is_unreachable_waits_and_says_why(main_job: MainJob) 
 def test_second_server_on_one_database_says_why_it_will_not_start(
     make_job: Callable[[], MainJob],
 ) -> None:
-    first = VacuoServer(make_job().directory, [], port=8461).start()
+    port, another = free_port(), free_port()
+    first = VacuoServer(make_job().directory, [], port=port).start()
     try:
         configuration = first.configuration_file.read_text()
         second = first.directory / "second.yaml"
-        second.write_text(configuration.replace(":8461", ":8462"))
+        second.write_text(configuration.replace(f":{port}", f":{another}"))
         done = subprocess.run(
             [VACUO, "server", "--config", str(second)],
             capture_output=True,
@@ -174,7 +176,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.timeout(300)
 def test_disk_full_leaves_no_half_written_deployment(small_disk: Path) -> None:
-    server = VacuoServer(small_disk, [], port=8463).start()
+    server = VacuoServer(small_disk, [], port=free_port()).start()
     filler = small_disk / "filler"
     try:
         server.login()

@@ -44,8 +44,8 @@ class VirtualMachine:
             "5G",
         )
         command = ["qemu-system-x86_64", "-machine", "q35,accel=tcg", "-cpu", "Nehalem"]
-        # One processor: of two, emulated in two threads, one may see a breakpoint that the kernel set
-        # to patch its own code after the other has taken it away ("Oops: int3", and the end).
+        # One processor: of two, emulated in two threads, one may meet a breakpoint that the kernel
+        # set to patch its own code after the other has taken it away ("Oops: int3", and the end).
         command += ["-m", str(MEMORY_MB), "-smp", "1", "-display", "none", "-no-reboot"]
         command += ["-serial", f"file:{self._console}", "-device", "virtio-rng-pci"]
         command += ["-drive", f"file={disk},if=virtio,cache=unsafe"]
