@@ -47,7 +47,7 @@ OWNER = DeploymentId("molecule")
 SUITE = "VACUO_MOLECULE_SUITE"
 MEMORY_MB = 3072
 PATIENCE_SECONDS = 120.0
-AT_ONCE = 2
+AT_ONCE = 4
 
 
 @dataclass(frozen=True)
