@@ -106,7 +106,23 @@ class Submitter:
         }
         if request.requirements:
             description["requirements"] = request.requirements
-        return int(self._call("submit", description=description, count=request.count))
+        return int(self._call("submit", description=description, count=request.count, spool=True))
+
+    def submit_bare(self, program: str) -> int:
+        """Submit one job that runs a ``program`` of the machine, and brings and brings back
+        nothing.  It waits at once, as a job does that is submitted on the access point; one that
+        is spooled is held for a second by the schedd."""
+        description = {
+            "executable": program,
+            "transfer_executable": "false",
+            "should_transfer_files": "YES",
+            "initialdir": "/tmp",
+            "leave_in_queue": "true",  # as one that was spooled
+            "request_cpus": "1",
+            "request_memory": "64",
+            "request_disk": "50M",
+        }
+        return int(self._call("submit", description=description, count=1, spool=False))
 
     def jobs(self, cluster: int | None = None) -> list[Job]:
         """The jobs of one cluster, or all of the queue, finished ones that were not retrieved

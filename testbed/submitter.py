@@ -21,10 +21,11 @@ def _schedd(collector: str) -> htcondor2.Schedd:
     return htcondor2.Schedd(found[0])
 
 
-def submit(collector: str, description: Mapping[str, str], count: int) -> int:
+def submit(collector: str, description: Mapping[str, str], count: int, spool: bool) -> int:
     schedd = _schedd(collector)
-    result = schedd.submit(htcondor2.Submit(dict(description)), count=count, spool=True)
-    schedd.spool(result)
+    result = schedd.submit(htcondor2.Submit(dict(description)), count=count, spool=spool)
+    if spool:
+        schedd.spool(result)
     return int(result.cluster())
 
 
