@@ -187,6 +187,7 @@ def test_hosts_without_playbooks_are_as_they_were() -> None:
         (archive({"tasks/main.yml": b"", "files/x": b"\xff\xfe"}), "not text"),
         (archive({"tasks/main.yml": b"", "files/x": b"0" * 5_000_000}), "too large"),
     ],
+    ids=["no archive", "no tasks", "a way out", "a space", "a binary", "a large file"],
 )
 def test_an_archive_that_is_no_plain_role_is_refused(content: bytes, why: str) -> None:
     with pytest.raises(Terminal, match=why):
