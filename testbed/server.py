@@ -44,6 +44,7 @@ class VacuoServer:
         port: int = 8420,
         site: Mapping[str, Any] | None = None,
         limits: Mapping[str, Any] | None = None,
+        more_sites: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.directory = directory.absolute()
         self.url = f"http://127.0.0.1:{port}"
@@ -67,7 +68,8 @@ class VacuoServer:
                     "flavours": list(FLAVOURS),
                     "limits": LIMITS,
                     **(site or {}),
-                }
+                },
+                *more_sites,
             ],
             "pools": [pool.model_dump(mode="json", exclude_none=True) for pool in pools],
             "limits": dict(limits or {}),
