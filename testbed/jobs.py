@@ -43,11 +43,17 @@ class Job:
     host: str = ""
     submitted_at: float = 0.0
     started_at: float = 0.0
+    executing_at: float = 0.0
     ended_at: float = 0.0
 
     @property
     def done(self) -> bool:
         return self.status == COMPLETED
+
+    @property
+    def executes(self) -> bool:
+        """The schedd says that a job runs a moment before its machine has begun with it."""
+        return self.status == RUNNING and self.executing_at >= self.started_at > 0
 
     @property
     def succeeded(self) -> bool:
@@ -138,6 +144,7 @@ class Submitter:
                 host=row.get("RemoteHost", row.get("LastRemoteHost", "")),
                 submitted_at=float(row.get("QDate", 0)),
                 started_at=float(row.get("JobCurrentStartDate", 0)),
+                executing_at=float(row.get("JobCurrentStartExecutingDate", 0)),
                 ended_at=float(row.get("CompletionDate", 0)),
             )
             for row in sorted(rows, key=lambda row: (row["ClusterId"], row["ProcId"]))
@@ -152,8 +159,8 @@ class Submitter:
         return self._wait(cluster, seconds, lambda job: job.done)
 
     def wait_until_running(self, cluster: int, seconds: float = 300.0) -> list[Job]:
-        """The cluster's jobs once every one has started."""
-        return self._wait(cluster, seconds, lambda job: job.status in (RUNNING, COMPLETED))
+        """The cluster's jobs once every one executes, or has ended."""
+        return self._wait(cluster, seconds, lambda job: job.executes or job.done)
 
     def wait_until_idle(self, cluster: int, seconds: float = 60.0) -> list[Job]:
         """The cluster's jobs once their input is spooled and they wait, or later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,15 +11,27 @@ import htcondor2
 from orchestrator.batch.child import serve
 from orchestrator.errors import PortError, Retryable, Terminal
 
+_TIMES_REFUSED = 10
 _SHOWN = ["ClusterId", "ProcId", "JobStatus", "ExitCode", "HoldReason", "RemoteHost"]
-_SHOWN += ["JobCurrentStartDate", "CompletionDate", "QDate", "LastRemoteHost"]
+_SHOWN += ["JobCurrentStartDate", "JobCurrentStartExecutingDate", "CompletionDate", "QDate"]
+_SHOWN += ["LastRemoteHost"]
 
 
 def _schedd(collector: str) -> htcondor2.Schedd:
-    found = htcondor2.Collector(collector).query(htcondor2.AdType.Schedd)
+    found = _schedds(collector)
     if not found:
         raise Retryable("The collector knows no schedd.")
     return htcondor2.Schedd(found[0])
+
+
+def _schedds(collector: str) -> list[Any]:
+    """A collector that is busy refuses now and then, and a user asks again."""
+    for _ in range(_TIMES_REFUSED):
+        try:
+            return list(htcondor2.Collector(collector).query(htcondor2.AdType.Schedd))
+        except htcondor2.HTCondorException:
+            time.sleep(1.0)
+    return list(htcondor2.Collector(collector).query(htcondor2.AdType.Schedd))
 
 
 def submit(collector: str, description: Mapping[str, str], count: int, spool: bool) -> int:

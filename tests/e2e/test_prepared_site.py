@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
+from collections.abc import Callable, Iterator
 
 import docker
 import pytest
@@ -17,9 +19,24 @@ from testbed.waiting import eventually
 FOUND_FIT = """grep -q '^VacuoNodeAtStart = ""' "$_CONDOR_MACHINE_AD\""""
 
 
+@pytest.fixture
+def base() -> Iterator[str]:
+    """The host image by a name of our own: no other server takes what is prepared on it."""
+    name = f"localhost/vacuo-e2e/base-{uuid.uuid4().hex[:8]}"
+    images = connect(find_engine()).images
+    images.get("localhost/vacuo/host:current").tag(name, "current")
+    yield f"{name}:current"
+    images.remove(f"{name}:current")
+
+
 @pytest.mark.timeout(900)
-def test_a_built_image_is_in_the_plan_and_a_job_runs_on_a_host_of_it(main_job: MainJob) -> None:
+def test_a_built_image_is_in_the_plan_and_a_job_runs_on_a_host_of_it(
+    make_job: Callable[[], MainJob], base: str
+) -> None:
+    main_job = make_job()
+    main_job.start(print, site={"images": {"default": base}})
     server = main_job.server
+    server.login()
     configuration = str(server.configuration_file)
     inputs = ("-p", f"pool={POOL}")
     built = server.json("image", "build", str(WORKERS), "--config", configuration, *inputs)
