@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import docker
 from docker.models.containers import Container
 
+from orchestrator.providers import execution
 from orchestrator.providers.container_engine import EngineKind, connect, find_engine
 
 IMAGE = "localhost/vacuo/services:current"
@@ -118,21 +120,33 @@ class TestbedNetwork:
 
     def execute(self, name: str, *command: str) -> tuple[int, str]:
         """Run a command as root in a container: its exit code and all of its output."""
-        answer = self.container(name).exec_run(list(command))
-        output = answer.output if isinstance(answer.output, bytes) else b""
-        return answer.exit_code or 0, output.decode(errors="replace")
+        code, output = execution.execute(self.client, f"{self.name}-{name}", command)
+        return code, output.decode(errors="replace")
 
     def remove_container(self, name: str) -> None:
         """Remove a container at once, whether it runs, has ended or does not exist."""
         with contextlib.suppress(docker.errors.NotFound):
-            self.container(name).remove(force=True, v=True)
+            _remove(self.container(name))
 
     def remove(self) -> None:
         """Remove every container with our label, and the network if it was made here."""
         selection: dict[str, Any] = {"label": f"{LABEL}={self.name}"}
         for container in self.client.containers.list(all=True, filters=selection):
             with contextlib.suppress(docker.errors.NotFound):
-                container.remove(force=True, v=True)
+                _remove(container)
         for network in self.client.networks.list(names=[self.name]):
             if (network.attrs.get("Labels") or {}).get(LABEL) == self.name:
                 network.remove()
+
+
+def _remove(container: Container) -> None:
+    """One that ends just now podman will not kill, and so not remove, at the first asking."""
+    for pause in (0.5, 1.0, 2.0, 4.0):
+        try:
+            container.remove(force=True, v=True)
+            return
+        except docker.errors.APIError as error:
+            if not error.is_server_error():
+                raise
+            time.sleep(pause)
+    container.remove(force=True, v=True)

@@ -34,6 +34,7 @@ from orchestrator.tosca.sandbox import Compiler
 
 OWNER = DeploymentId("image-build")
 TRY_SECONDS = 0.5
+REMOVE_SECONDS = 60.0
 
 Say = Callable[[str], None]
 
@@ -216,9 +217,15 @@ class Bakery:
         return tasks
 
     def _remove_hosts(self, provider: Provider) -> None:
-        """Of this build, and of builds that were killed."""
-        try:
-            for instance in provider.list(OWNER):
-                provider.delete(instance.id)
-        except PortError as error:
-            self._say(f"a host may be left: {error}")
+        """Of this build, and of builds that were killed.  Whatever they leave, the next removes."""
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while True:
+            try:
+                for instance in provider.list(OWNER):
+                    provider.delete(instance.id)
+                return
+            except PortError as error:
+                if not isinstance(error, Retryable) or time.monotonic() > deadline:
+                    self._say(f"a host may be left: {error}")
+                    return
+            time.sleep(TRY_SECONDS)

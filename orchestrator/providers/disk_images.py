@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import docker
 
@@ -25,6 +24,7 @@ from orchestrator.model import InstanceId, PreparedImage
 from orchestrator.providers import disk_assembly
 from orchestrator.providers.container_engine import SHARED_IMAGES_IN_HOST
 from orchestrator.providers.disk_assembly import Work
+from orchestrator.providers.execution import Execution
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.local_host import FORGET_ITSELF
 from orchestrator.settings import Site
@@ -130,42 +130,25 @@ class DiskImages(LocalProvider):
         command += ["--xattrs", "--xattrs-include=*", "--warning=no-file-changed"]
         command += [f"--exclude=./{name}/*" for name in (*_NOT_FILES, "var/log/journal")]
         command += [f"--exclude=./{name}" for name in _NOT_ITS_OWN]
-        run = self._ask(lambda client: _Execution(client, instance, [*command, "--file=-", "."]))
+        run = self._ask(lambda client: Execution(client, instance, [*command, "--file=-", "."]))
         yield from run.output()
-        run.check((0, _TAR_SAW_A_CHANGE))
+        _check(run, "tar", (0, _TAR_SAW_A_CHANGE))
 
     def _in_host(self, instance: InstanceId, command: Sequence[str]) -> None:
         try:
-            run = self._ask(lambda client: _Execution(client, instance, command), again=False)
+            run = self._ask(lambda client: Execution(client, instance, command), again=False)
         except docker.errors.NotFound as error:
             raise Terminal(f"There is no instance {instance}.") from error
         for _ in run.output():
             pass
-        run.check((0,))
+        _check(run, command[0])
 
 
-class _Execution:
-    """A command in a host, whose output may be long."""
-
-    def __init__(self, client: docker.DockerClient, instance: str, command: Sequence[str]) -> None:
-        self._api: Any = client.api
-        self._command = command[0]
-        self._id = self._api.exec_create(instance, list(command))["Id"]
-        self._stream = self._api.exec_start(self._id, stream=True, demux=True)
-        self._said = b""
-
-    def output(self) -> Iterator[bytes]:
-        for output, complaint in self._stream:
-            self._said = (self._said + (complaint or b""))[-2000:]
-            if output:
-                yield output
-
-    def check(self, good: Sequence[int]) -> None:
-        code = self._api.exec_inspect(self._id)["ExitCode"]
-        if code not in good:
-            said = self._said.decode(errors="replace").strip().splitlines()
-            why = said[-1][:300] if said else "no message"
-            raise Terminal(f"{self._command} ended with {code} on the host: {why}.")
+def _check(run: Execution, command: str, good: Sequence[int] = (0,)) -> None:
+    code = run.exit_code()
+    if code not in good:
+        why = run.complaint.splitlines()[-1][:300] if run.complaint else "no message"
+        raise Terminal(f"{command} ended with {code} on the host: {why}.")
 
 
 @contextlib.contextmanager

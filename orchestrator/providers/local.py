@@ -42,6 +42,7 @@ from orchestrator.providers.engine_client import (
     explanation,
     may_have_been_carried_out,
 )
+from orchestrator.providers.execution import execute
 from orchestrator.providers.fit import exceeds, lacks, unmapped
 from orchestrator.providers.local_host import (
     BASE,
@@ -239,11 +240,10 @@ class LocalProvider:
         labels = {PREPARED: name.digest, BASE: name.base, BASE_CONTENT: base}
 
         def keep(client: docker.DockerClient) -> None:
-            container = client.containers.get(instance)
-            code, output = container.exec_run(["/bin/sh", "-ec", FORGET_ITSELF])
+            code, said = execute(client, instance, ["/bin/sh", "-ec", FORGET_ITSELF])
             if code != 0:
-                said = output.decode(errors="replace") if isinstance(output, bytes) else ""
-                raise Terminal(f"Host {instance[:12]} cannot be made an image: {said[-300:]}")
+                why = said.decode(errors="replace")[-300:]
+                raise Terminal(f"Host {instance[:12]} cannot be made an image: {why}")
             # It must not write any more, not even how it was stopped.
             client.api.kill(instance, signal="SIGKILL")
             client.api.commit(

@@ -12,13 +12,14 @@ from orchestrator.configure.ansible import AnsibleConfigurator
 from orchestrator.configure.base import HostToConfigure, RoleCall
 from orchestrator.configure.run_files import host_variables, play
 from orchestrator.configure.simulated import SimulatedConfigurator
-from orchestrator.control import prepared
+from orchestrator.control import image_build, prepared
 from orchestrator.control.image_build import OWNER, Bakery, own_installation
-from orchestrator.errors import Terminal, UserError
+from orchestrator.errors import Retryable, Terminal, UserError
 from orchestrator.model import (
     Attribute,
     Concat,
     GroupName,
+    InstanceId,
     NodeGroup,
     NodeName,
     Offer,
@@ -141,6 +142,25 @@ def test_the_host_of_a_build_that_was_killed_goes_with_the_next() -> None:
     left = InstanceRequest("image-x", OWNER, NodeName("image-x"), "small", BASE, UserData())
     site.provider.create(left)
     site.bake()
+    for _ in range(20):
+        site.provider.list(OWNER)
+    assert list(site.provider.list(OWNER)) == []
+
+
+def test_an_engine_that_fails_to_delete_the_host_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site = Bakehouse()
+    delete, refusals = site.provider.delete, iter((True, True))
+
+    def refuse_twice(instance: InstanceId) -> None:
+        if next(refusals, False):
+            raise Retryable("the container could not be stopped")
+        delete(instance)
+
+    monkeypatch.setattr(site.provider, "delete", refuse_twice)
+    monkeypatch.setattr(image_build, "TRY_SECONDS", 0.0)
+    assert site.bake().fresh
     for _ in range(20):
         site.provider.list(OWNER)
     assert list(site.provider.list(OWNER)) == []
