@@ -54,9 +54,9 @@ def test_a_real_test_that_fails_again_has_failed(
     [
         ("tests/unit/test_x.py::test_y",),
         ("tests/e2e/test_e2e.py::test_passes_alone", "tests/scenarios/test_x.py::test_y"),
-        tuple(f"tests/e2e/test_e2e.py::test_{n}" for n in range(second_chance.MOST + 1)),
+        tuple(f"tests/e2e/test_{n}.py::test_y" for n in range(second_chance.MOST_FILES + 1)),
     ],
-    ids=["a unit test", "a scenario among them", "many"],
+    ids=["a unit test", "a scenario among them", "many files"],
 )
 def test_no_other_failure_has_a_second_chance(
     after: Callable[..., int], capfd: pytest.CaptureFixture[str], tests: tuple[str, ...]
