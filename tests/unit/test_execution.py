@@ -35,7 +35,6 @@ def engine() -> Iterator[Talk]:
                 self.rfile.read(int(self.headers["Content-Length"]))
                 if self.path.endswith("/start"):
                     self.wfile.write(f"HTTP/1.1 {status}\r\n\r\n".encode() + sent)
-                    self.close_connection = True
                 else:
                     self._document({"Id": "one"})
 
@@ -44,8 +43,8 @@ def engine() -> Iterator[Talk]:
 
             def _document(self, document: object) -> None:
                 body = json.dumps(document).encode()
-                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-                self.wfile.write(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+                self.wfile.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
             def log_message(self, format: str, *arguments: object) -> None:
                 pass
