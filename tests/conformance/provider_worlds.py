@@ -21,6 +21,7 @@ from orchestrator.errors import OutcomeUnknown
 from orchestrator.model import DeploymentId, Instance, InstanceId, InstanceState, NodeName, UserData
 from orchestrator.providers.base import InstanceRequest, Provider
 from orchestrator.providers.container_engine import answers, find_engine
+from orchestrator.providers.execution import execute
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.providers.simulated import SimulatedProvider
@@ -135,7 +136,7 @@ class LocalWorld:
     def execute(self, instance: Instance, command: list[str]) -> str:
         """Run a command on the host; the command's output.  It must succeed."""
         with self.client() as client:
-            code, output = client.containers.get(instance.id).exec_run(command)
+            code, output = execute(client, instance.id, command)
         assert code == 0, f"{command} ended with {code}: {output.decode()}"
         return str(output.decode())
 

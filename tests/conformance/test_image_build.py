@@ -32,6 +32,7 @@ from orchestrator.model import (
 )
 from orchestrator.providers.base import InstanceRequest, Provider
 from orchestrator.providers.container_engine import connect, find_engine
+from orchestrator.providers.execution import execute
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
@@ -134,7 +135,7 @@ class LocalBakery:
         return built
 
     def execute(self, instance: str, *command: str) -> str:
-        code, output = self.client.containers.get(instance).exec_run(list(command))
+        code, output = execute(self.client, instance, command)
         assert code == 0, output
         return str(output.decode())
 

@@ -24,6 +24,7 @@ from orchestrator.errors import Retryable
 from orchestrator.model import EventKind, NodeName, RunState, UserData
 from orchestrator.providers.base import InstanceRequest
 from orchestrator.providers.container_engine import connect, find_engine
+from orchestrator.providers.execution import execute
 from orchestrator.providers.local import LocalProvider
 from orchestrator.providers.podman_configuration import free_subnet, routed_networks
 from orchestrator.settings import Flavour, Settings, Site, SiteLimits
@@ -89,8 +90,7 @@ class Place:
         return next(one.id for one in self.provider.list(ID) if one.name == name)
 
     def execute(self, instance: str, *command: str) -> str:
-        container = connect(find_engine()).containers.get(instance)
-        code, output = container.exec_run(list(command))
+        code, output = execute(connect(find_engine()), instance, command)
         assert code == 0, (command, output)
         return str(output.decode())
 
